@@ -1,0 +1,100 @@
+"""The settings of a run: one default that config files change, what `:smoke` makes of it, and what no run accepts.
+
+Config files import this module alone, so that they load in milliseconds.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from cckd_jax.errors import InputError, nearest
+
+
+def default() -> ConfigDict:
+    """The CCKD paper's settings where it gives any; empty placeholders leave a value to the method's own row."""
+    config = ConfigDict()
+    config.method = 'cckd_t_reg'
+    config.seed = 0
+    config.batch_size = 512
+    config.validation_fraction = 0.0
+
+    config.temperature = placeholder(float)
+    config.confidence_temperature = placeholder(float)
+    config.margin_temperature = placeholder(float)
+    config.alpha = placeholder(float)
+    config.hard_weight = placeholder(float)
+    config.self_regulate = placeholder(bool)  # puts the gate on any method, or takes it away
+
+    config.dataset = ConfigDict()
+    config.dataset.name = 'digits'
+    config.dataset.data_dir = placeholder(str)
+    config.dataset.image_shape = (28, 28, 1)  # what the embedded digits are brought to
+    config.dataset.examples = placeholder(int)  # keep only so many training examples
+
+    config.teacher = ConfigDict()
+    config.teacher.model = 'lenet5'
+    config.teacher.epochs = 200
+    config.teacher.learning_rate = 1e-3
+    config.teacher.checkpoint = placeholder(str)  # a folder such as RUN/teacher: restored, not trained
+    config.teacher.logits = placeholder(str)  # a file of logits from elsewhere: no teacher network at all
+
+    config.student = ConfigDict()
+    config.student.model = 'lenet5_half'
+    config.student.epochs = 200
+    config.student.learning_rate = placeholder(float)
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = 'adam'
+    config.optimizer.schedule = 'constant'
+    config.optimizer.weight_decay = 0.0
+
+    config.attack = ConfigDict()
+    config.attack.epsilon = 0.15
+    config.attack.samples = 30_000
+    config.attack.checkpoint = placeholder(str)  # a separately trained student, such as RUN/separate
+
+    config.save_seconds = 10.0  # a checkpoint at the end of an epoch when the last is that old; 0: every epoch
+    return config
+
+
+def variant(config: ConfigDict, name: str) -> ConfigDict:
+    """What follows the colon of `--config=FILE:name`: nothing, or `smoke` for the whole path in seconds.
+
+    Raises:
+      InputError: there is no such variant.
+    """
+    if name == '':
+        return config
+    if name != 'smoke':
+        raise InputError(f'unknown config variant {name!r}{nearest(name, ["smoke"])}; there is: smoke')
+    config.dataset.name = 'digits'
+    config.dataset.examples = 512
+    config.batch_size = 64
+    config.teacher.epochs = 2
+    config.student.epochs = 2
+    config.attack.samples = 64
+    return config
+
+
+def check(config: ConfigDict) -> None:
+    """Raises InputError for the first value that no run can use, naming it and what it may be."""
+    for name in ('temperature', 'confidence_temperature', 'margin_temperature', 'student.learning_rate'):
+        _require(config, name, lambda value: value is None or value > 0, 'above 0')
+    for name in ('teacher.learning_rate', 'batch_size', 'teacher.epochs', 'student.epochs', 'attack.samples'):
+        _require(config, name, lambda value: value > 0, 'above 0')
+    for name in ('alpha', 'hard_weight'):
+        _require(config, name, lambda value: value is None or value >= 0, '0 or above')
+    for name in ('seed', 'optimizer.weight_decay', 'save_seconds'):
+        _require(config, name, lambda value: value >= 0, '0 or above')
+    _require(config, 'validation_fraction', lambda value: 0 <= value < 1, 'in [0, 1)')
+    _require(config, 'attack.epsilon', lambda value: 0 <= value <= 1, 'in [0, 1]: pixels are')
+    _require(config, 'dataset.examples', lambda value: value is None or value > 0, 'above 0')
+    if config.teacher.checkpoint is not None and config.teacher.logits is not None:
+        raise InputError('teacher.checkpoint and teacher.logits are both given; a teacher comes from one of them')
+
+
+def _require(config: ConfigDict, name: str, holds, meaning: str) -> None:
+    value = config
+    for part in name.split('.'):
+        value = value[part]
+    if not holds(value):
+        raise InputError(f'{name}={value} must be {meaning}; set --config.{name}')

@@ -1,0 +1,143 @@
+"""Data sets as uint8 arrays in memory, read once through `tfds.data_source`."""
+
+import contextlib
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tqdm import tqdm
+
+from cckd_jax.data import prepare
+from cckd_jax.data.digits import SHAPES, Digits, config_name
+from cckd_jax.errors import InputError
+
+_CHUNK = 1000
+
+
+class Split(NamedTuple):
+    """Images uint8 `[N, H, W, C]` and labels int32 `[N]`."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: np.ndarray) -> 'Split':
+        """The examples at these places."""
+        return Split(self.images[rows], self.labels[rows])
+
+    def fingerprint(self) -> str:
+        """A digest of every pixel and label, in their order."""
+        digest = hashlib.sha256(repr((self.images.shape, self.images.dtype)).encode())
+        digest.update(np.ascontiguousarray(self.images))
+        digest.update(np.ascontiguousarray(self.labels))
+        return digest.hexdigest()[:16]
+
+
+class Dataset(NamedTuple):
+    """A data set to distil on; `validation` is empty unless a fraction of the training set was held out."""
+
+    name: str
+    num_classes: int
+    train: Split
+    validation: Split
+    test: Split
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """`(H, W, C)`."""
+        return self.train.images.shape[1:]
+
+
+def load(
+    name: str,
+    *,
+    data_dir: str | None = None,
+    image_shape: tuple[int, int, int] = (28, 28, 1),
+    examples: int | None = None,
+    validation_fraction: float = 0.0,
+    seed: int = 0,
+) -> Dataset:
+    """Reads a data set into memory.
+
+    Args:
+      name: `digits`, or a TFDS image classification set with the splits train and test.
+      data_dir: where TFDS prepared it; its own folder when None.
+      image_shape: what the embedded digits are brought to; others keep their shape.
+      examples: how many training examples to keep, from the front; all when None.
+      validation_fraction: share of the training set to hold out, in [0, 1).
+      seed: decides what is held out.
+
+    Raises:
+      InputError: the name is unknown, the data cannot be read, or a value is out of range.
+
+    >>> load('digits').train.images.shape
+    (1437, 28, 28, 1)
+    """
+    builder = _digits(image_shape) if name == 'digits' else _prepared(name, data_dir)
+    missing = {'train', 'test'} - set(builder.info.splits)
+    if missing or not {'image', 'label'} <= set(builder.info.features or ()):
+        raise InputError(
+            f'data set {name!r} must have the splits train and test with image and label; '
+            f'it has the splits {sorted(builder.info.splits)} of {sorted(builder.info.features or ())}'
+        )
+    classes = builder.info.features['label'].num_classes
+    (train, test) = (_read(builder, split, classes) for split in ('train', 'test'))
+    if examples is not None:
+        train = train.take(np.arange(min(examples, len(train))))
+    held_out = int(len(train) * validation_fraction)
+    rows = np.random.default_rng(seed).permutation(len(train)) if held_out else np.arange(len(train))
+    return Dataset(
+        name,
+        classes,
+        train.take(np.sort(rows[held_out:])),
+        train.take(np.sort(rows[:held_out])),
+        test,
+    )
+
+
+def cache_folder() -> Path:
+    """Where derived files that any run may reuse are kept."""
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'cckd_jax'
+
+
+def _digits(image_shape: tuple[int, int, int]) -> tfds.core.DatasetBuilder:
+    if tuple(image_shape) not in SHAPES:
+        shapes = ' or '.join(str(shape) for shape in SHAPES)
+        raise InputError(f'digits come as {shapes}, not as dataset.image_shape={tuple(image_shape)}')
+    builder = Digits(config=config_name(image_shape), data_dir=str(cache_folder()), file_format='array_record')
+    if not builder.is_prepared():
+        # A second's work, not worth the bars that TFDS draws for it.
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            builder.download_and_prepare()
+    return builder
+
+
+def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+    prepare.prepare(name, data_dir)
+    return prepare.open_builder(name, data_dir)
+
+
+def _read(builder: tfds.core.DatasetBuilder, split: str, classes: int) -> Split:
+    try:
+        source = builder.as_data_source(split=split)
+        images = np.empty((len(source), *builder.info.features['image'].shape), np.uint8)
+        labels = np.empty(len(source), np.int32)
+        starts = range(0, len(source), _CHUNK)
+        for start in tqdm(starts, f'reading {builder.name} {split}', leave=False, disable=None):
+            for row, example in enumerate(source.__getitems__(range(start, min(start + _CHUNK, len(source)))), start):
+                images[row], labels[row] = example['image'], example['label']
+    except Exception as error:  # whatever a damaged file raises, deep in a reader
+        raise InputError(
+            f'cannot read {split} of {builder.name!r} at {builder.data_dir} '
+            f'({type(error).__name__}: {str(error).splitlines()[0] if str(error) else "no message"}); '
+            'prepare it again, or point dataset.data_dir at a whole copy'
+        ) from error
+    if len(labels) == 0 or labels.min() < 0 or labels.max() >= classes:
+        raise InputError(f'labels of {builder.name!r} {split} must be in [0, {classes})')
+    return Split(images, labels)

@@ -1,0 +1,90 @@
+"""Preparing a standard data set once, where TensorFlow and a network are there for it.
+
+python -m cckd_jax.data.prepare mnist fashion_mnist --data_dir=DIR
+"""
+
+import argparse
+import importlib.util
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from cckd_jax.errors import InputError, nearest
+
+_SECONDS = 4.0
+
+
+def obstacle(builder: tfds.core.DatasetBuilder) -> str | None:
+    """Says within seconds why a data set cannot be prepared here, or None.
+
+    TFDS itself retries a dead connection for minutes before it gives up with a traceback.
+    """
+    if importlib.util.find_spec('tensorflow') is None:
+        return "TensorFlow, which TFDS needs once to prepare it, is not installed (pip install -e '.[prepare]')"
+    for url in sorted(builder.url_infos):
+        request = urllib.request.Request(url, method='HEAD', headers={'User-Agent': 'Mozilla/5.0'})
+        try:
+            urllib.request.urlopen(request, timeout=_SECONDS).close()
+        except urllib.error.HTTPError:
+            continue  # The host answered; whether it likes HEAD is its own affair.
+        except (OSError, ValueError) as error:
+            return f'{url} cannot be reached ({getattr(error, "reason", error)})'
+    return None
+
+
+def prepare(name: str, data_dir: str | None = None) -> Path:
+    """Downloads and prepares a TFDS data set as ArrayRecord; returns the folder it lies in.
+
+    Raises:
+      InputError: there is no such data set, or it cannot be prepared here; the ways out are named.
+    """
+    builder = open_builder(name, data_dir)
+    if not builder.is_prepared():
+        reason = obstacle(builder)
+        if reason:
+            raise InputError(
+                f'data set {name!r} is not at {builder.data_dir} and cannot be prepared now: {reason}. Three ways out: '
+                f"(1) once, with a network: pip install -e '.[prepare]' && python -m cckd_jax.data.prepare {name}; "
+                '(2) --config.dataset.data_dir=DIR with a copy that TFDS prepared as ArrayRecord; '
+                '(3) --config.dataset.name=digits, which is embedded'
+            )
+        # A download folder of its own: TFDS keys extracted archives by file name, and MNIST and
+        # Fashion-MNIST share all four names.
+        downloads = Path(builder.data_dir).parents[1] / 'downloads' / name.replace('/', '_')
+        builder.download_and_prepare(download_dir=str(downloads))
+    return Path(builder.data_dir)
+
+
+def open_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+    """Returns the TFDS builder of that name, over ArrayRecord files.
+
+    Raises:
+      InputError: TFDS knows no data set of that name.
+    """
+    try:
+        return tfds.builder(name, data_dir=data_dir, file_format='array_record')
+    except tfds.core.DatasetNotFoundError:
+        names = ['digits', *tfds.list_builders(with_community_datasets=False)]
+        raise InputError(
+            f'unknown data set {name!r}{nearest(name, names)}; '
+            'there are: digits, and every image classification set of TFDS such as mnist, fashion_mnist, cifar10'
+        ) from None
+
+
+def main() -> None:
+    """Prepares the data sets named on the command line."""
+    parser = argparse.ArgumentParser(description='Prepare TFDS data sets as ArrayRecord.')
+    parser.add_argument('names', nargs='+', help='for example mnist fashion_mnist cifar10')
+    parser.add_argument('--data_dir', help="where to prepare; TFDS's own folder when not given")
+    arguments = parser.parse_args()
+    for name in arguments.names:
+        try:
+            print(f'{name} is prepared in {prepare(name, arguments.data_dir)}')
+        except InputError as error:
+            raise SystemExit(f'error: {error}') from None
+
+
+if __name__ == '__main__':
+    main()

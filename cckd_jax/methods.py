@@ -1,0 +1,228 @@
+"""A method is four answers: where to look, what to match, who takes part, how much.
+
+`METHODS` is the table of those that the papers name. A row holds pure functions over one batch and nothing of loops,
+devices or files; any other combination of the columns is a method of one's own:
+
+    focused = dataclasses.replace(METHODS['kd'], select=self_regulated)
+
+Adding a method is one function in `losses/` and one row here.
+"""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import flax.struct
+import jax.numpy as jnp
+import numpy as np
+
+from cckd_jax import losses, selection
+from cckd_jax.errors import InputError, nearest
+from cckd_jax.models import Network
+
+Points = Mapping[str, chex.Array]
+
+
+class Batch(flax.struct.PyTreeNode):
+    """One device's share of a batch.
+
+    Attributes:
+      image: float32 `[B, H, W, C]`, in [0, 1].
+      label: int32 `[B]`.
+      index: int32 `[B]`, the example's place in the training set.
+      valid: bool `[B]`, false for the rows that only fill up the last batch.
+      aux: per-example constants by name, such as `teacher_logits` `[B, K, C]`.
+    """
+
+    image: chex.Array
+    label: chex.Array
+    index: chex.Array
+    valid: chex.Array
+    aux: Mapping[str, chex.Array]
+
+
+class Outputs(NamedTuple):
+    """What the step's one train-mode forward of the student gave.
+
+    Attributes:
+      logits: float `[B, C]`.
+      features: the feature map after each stage.
+      extra: what the method's extra module made of the features, or None.
+    """
+
+    logits: chex.Array
+    features: tuple[chex.Array, ...]
+    extra: Any = None
+
+
+class Context(NamedTuple):
+    """What a method may look at beside its batch.
+
+    Attributes:
+      student: the network in training; its running statistics are used when it is called.
+      teachers: the frozen networks, where the method needs them live.
+      epoch, step: int32 scalars, traced.
+      keys: one PRNG key for each example `[B]`, a function of (seed, epoch, index).
+      mean: `[B, ...] -> [...]`, the mean over the kept examples of all devices, with no gradient; only in `loss`.
+    """
+
+    student: Network
+    teachers: tuple[Network, ...]
+    epoch: chex.Array
+    step: chex.Array
+    keys: chex.Array
+    mean: Callable[[chex.Array], chex.Array] | None = None
+
+
+def no_points(context: Context, batch: Batch) -> Points:
+    """Looks at the sample itself and nowhere else."""
+    return {}
+
+
+def everyone(context: Context, batch: Batch, points: Points, outputs: Outputs) -> chex.Array:
+    """Every sample takes part."""
+    return jnp.ones_like(batch.valid)
+
+
+def self_regulated(
+    context: Context,
+    batch: Batch,
+    points: Points,
+    outputs: Outputs,
+    *,
+    alpha: float = 0.01,
+    temperature: float = 20.0,
+    margin_temperature: float | None = None,
+) -> chex.Array:
+    """A sample takes part until the student is right about it by the epoch's margin (`selection.self_regulate`).
+
+    The margin's temperature is the method's unless `margin_temperature` is given.
+    """
+    return selection.self_regulate(
+        outputs.logits,
+        batch.label,
+        context.epoch,
+        alpha=alpha,
+        temperature=temperature if margin_temperature is None else margin_temperature,
+    )
+
+
+def equally(batch: Batch) -> chex.Array:
+    """Every sample counts the same."""
+    return jnp.ones(batch.label.shape, jnp.float32)
+
+
+def all_examples(labels: np.ndarray, aux: Mapping[str, np.ndarray]) -> np.ndarray:
+    """An epoch contains every example."""
+    return np.arange(len(labels))
+
+
+def nothing_extra(student: nn.Module, teachers: tuple[nn.Module, ...]) -> nn.Module | None:
+    """Nothing trains beside the student."""
+    return None
+
+
+_COLUMNS = ('loss', 'points', 'select', 'weight', 'layout', 'extra')
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One row of the table.
+
+    Attributes:
+      loss: `(context, batch, points, outputs) -> [B]`, float32, never reduced.
+      points: `(context, batch) -> {name: [B, H, W, C]}`, made before the gradient is taken.
+      select: `(context, batch, points, outputs) -> bool [B]`.
+      weight: `(batch) -> [B]`; the update is sum(keep * weight * loss) / sum(keep) over all devices.
+      layout: `(labels, aux) -> indices`, what an epoch contains, decided on the host before the loop.
+      extra: `(student, teachers) -> module or None`, what trains beside the student and does not ship; the module is
+        called with the stage features (and `train=`), and its result is `outputs.extra`.
+      needs: names of what must be prepared before the loop: `teacher_logits`.
+      learning_rate: the papers' rate for this method.
+
+    Keyword-only arguments of the columns are the method's hyper-parameters, their defaults its defaults.
+    """
+
+    loss: Callable[..., chex.Array]
+    points: Callable[..., Points] = no_points
+    select: Callable[..., chex.Array] = everyone
+    weight: Callable[..., chex.Array] = equally
+    layout: Callable[..., np.ndarray] = all_examples
+    extra: Callable[..., nn.Module | None] = nothing_extra
+    needs: frozenset[str] = frozenset()
+    learning_rate: float = 1e-2
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """Names and present values; where two columns share a name, the loss's value stands for both."""
+        return {
+            name: value for column in reversed(_COLUMNS) for name, value in _settings(getattr(self, column)).items()
+        }
+
+    def configured(self, **overrides: Any) -> 'Method':
+        """Returns the method with these hyper-parameters, one value for all columns that take the name.
+
+        Raises:
+          InputError: the method has no hyper-parameter of that name.
+
+        >>> METHODS['kd'].configured(temperature=4.0).hyperparameters
+        {'temperature': 4.0, 'hard_weight': 0.3}
+        """
+        settings = self.hyperparameters
+        for name in overrides:
+            if name not in settings:
+                raise InputError(
+                    f'the method has no hyper-parameter {name!r}{nearest(name, settings)}; '
+                    f'it has: {", ".join(settings) or "none"}'
+                )
+        settings |= overrides
+        columns = {column: _bound(getattr(self, column), settings) for column in _COLUMNS}
+        return dataclasses.replace(self, **columns)
+
+
+def _settings(function: Callable[..., Any]) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def _bound(function: Callable[..., Any], settings: Mapping[str, Any]) -> Callable[..., Any]:
+    taken = {name: settings[name] for name in _settings(function)}
+    return functools.partial(function, **taken) if taken else function
+
+
+def on_logits(loss: Callable[..., chex.Array]) -> Callable[..., chex.Array]:
+    """Lifts a loss over (student_logits, teacher_logits, labels), or fewer of them, to a `loss` column.
+
+    The loss is given those that it names, from the first teacher; its keyword-only arguments stay the column's.
+    """
+    parameters = inspect.signature(loss).parameters.values()
+    names = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+    sources = {
+        'student_logits': lambda batch, outputs: outputs.logits,
+        'teacher_logits': lambda batch, outputs: batch.aux['teacher_logits'][:, 0],
+        'labels': lambda batch, outputs: batch.label,
+    }
+
+    def lifted(context, batch, points, outputs, **hyperparameters):
+        return loss(*(sources[name](batch, outputs) for name in names), **hyperparameters)
+
+    # The signature carries the hyper-parameters, which is where `Method` reads them.
+    front = inspect.signature(everyone).parameters.values()
+    lifted.__signature__ = inspect.Signature([*front, *(p for p in parameters if p.kind is p.KEYWORD_ONLY)])
+    return lifted
+
+
+_ONE_TEACHER = frozenset({'teacher_logits'})
+
+METHODS: Mapping[str, Method] = {
+    'separate': Method(on_logits(losses.cross_entropy), learning_rate=1e-3),
+    'kd': Method(on_logits(losses.kd), needs=_ONE_TEACHER),
+    'teacher_only': Method(on_logits(losses.teacher_only), needs=_ONE_TEACHER),
+    'cckd_l': Method(on_logits(losses.cckd_l), needs=_ONE_TEACHER),
+    'cckd_t': Method(on_logits(losses.cckd_t), needs=_ONE_TEACHER),
+    'cckd_t_reg': Method(on_logits(losses.cckd_t), select=self_regulated, needs=_ONE_TEACHER),
+}

@@ -1,0 +1,1 @@
+"""Metrics files, progress, figures and the report of a run."""

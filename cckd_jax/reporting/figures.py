@@ -1,0 +1,114 @@
+"""Figures of a run, one function each; all return nothing and write one PNG."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cckd_jax.selection import threshold
+
+Rows = Sequence[Mapping[str, Any]]
+
+# Okabe and Ito's palette: told apart with any colour vision.
+COLORS = {'teacher': '#0072B2', 'student': '#D55E00', 'separate': '#009E73', 'threshold': '#555555'}
+_LABELS = {'teacher': 'teacher', 'student': 'student', 'separate': 'student alone'}
+
+
+def curves(path: Path, runs: Mapping[str, Rows], accuracies: Mapping[str, float | None]) -> None:
+    """Loss and accuracy over the epochs, for each network; the test accuracy at the end as a diamond.
+
+    Args:
+      path: of the PNG.
+      runs: rows of `metrics.jsonl` by `teacher`, `student`, `separate`.
+      accuracies: test accuracy by the same names.
+    """
+    figure = Figure(figsize=(10, 3.8), layout='constrained')
+    (loss, accuracy) = figure.subplots(1, 2)
+    for name, rows in runs.items():
+        style = {'color': COLORS[name], 'label': _LABELS[name], 'linewidth': 1.5}
+        epochs = [row['epoch'] + 1 for row in rows]
+        loss.plot(epochs, [np.nan if row['loss'] is None else row['loss'] for row in rows], **style)
+        accuracy.plot(epochs, [row['train_accuracy'] for row in rows], **style)
+        if rows and 'validation_accuracy' in rows[0]:
+            values = [row['validation_accuracy'] for row in rows]
+            accuracy.plot(epochs, values, color=COLORS[name], linestyle=':', linewidth=1.5)
+        if rows and accuracies.get(name) is not None:
+            accuracy.plot(epochs[-1], accuracies[name], 'D', color=COLORS[name], markeredgecolor='white', zorder=5)
+    loss.set(xlabel='epoch', ylabel='loss of the kept samples (nats)', yscale='log')
+    accuracy.set(xlabel='epoch', ylabel='accuracy')
+    accuracy.set_title('line: training, while it learns    dotted: held out    diamond: test', fontsize=8)
+    shown = [row['train_accuracy'] for rows in runs.values() for row in rows[len(rows) // 20 :]]
+    shown += [value for value in accuracies.values() if value is not None]
+    if shown:
+        accuracy.set_ylim(max(0.0, min(shown) - 0.02), min(1.0, max(shown)) + 0.004)
+    for axes in (loss, accuracy):
+        _plain(axes)
+        axes.legend(frameon=False, fontsize=9)
+    _save(figure, path)
+
+
+def participation(path: Path, rows: Rows, alpha: float | None) -> None:
+    """The share of samples kept in each epoch, with the threshold where there is a gate.
+
+    Args:
+      path: of the PNG.
+      rows: the student's rows of `metrics.jsonl`.
+      alpha: rate of self-regulation, or None where everyone takes part.
+    """
+    figure = Figure(figsize=(6.4, 3.8), layout='constrained')
+    axes = figure.subplots()
+    epochs = np.array([row['epoch'] for row in rows])
+    share = np.array([row['kept_share'] for row in rows])
+    axes.fill_between(epochs + 1, share, color=COLORS['student'], alpha=0.25, linewidth=0)
+    axes.plot(epochs + 1, share, color=COLORS['student'], linewidth=1.5, label='share of samples kept')
+    if alpha is not None:
+        eta = [float(threshold(int(epoch), alpha=alpha)) for epoch in epochs]
+        label = f'threshold $\\eta = 1 - e^{{-{alpha:g} n}}$ of the margin'
+        axes.plot(epochs + 1, eta, color=COLORS['threshold'], linestyle='--', linewidth=1.2, label=label)
+    used, presented = sum(row['samples_used'] for row in rows), sum(row['samples_presented'] for row in rows)
+    axes.set_title(f'{used:,} of {presented:,} presentations trained the student ({used / presented:.2%})', fontsize=10)
+    axes.set(xlabel='epoch', ylim=(0, 1.02))
+    axes.legend(frameon=False, fontsize=9)
+    _plain(axes)
+    _save(figure, path)
+
+
+def adversarial(path: Path, images: np.ndarray, labels: np.ndarray, predictions: np.ndarray, *, epsilon: float) -> None:
+    """A panel of adversarial examples, titled as in the paper's Figures 3-5: true class, then what the model sees.
+
+    Args:
+      path: of the PNG.
+      images: float `[M, H, W, C]` in [0, 1], attacked; up to 24 are shown.
+      labels: int `[M]`.
+      predictions: int `[M]`, of the network that the attack was crafted on.
+      epsilon: size of the attack.
+    """
+    count = min(24, len(images))
+    columns = min(8, count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(1.15 * columns, 1.35 * rows + 0.5), layout='constrained')
+    for place, axes in enumerate(np.ravel(figure.subplots(rows, columns, squeeze=False))):
+        axes.axis('off')
+        if place < count:
+            image = images[place]
+            axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap='gray', vmin=0, vmax=1)
+            fooled = labels[place] != predictions[place]
+            color = COLORS['student'] if fooled else 'black'
+            axes.set_title(f'{labels[place]} → {predictions[place]}', fontsize=10, color=color)
+    figure.suptitle(f'true class → class seen after FGSM with ε = {epsilon:g}', fontsize=10)
+    _save(figure, path)
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[['top', 'right']].set_visible(False)
+    axes.grid(alpha=0.25, linewidth=0.5)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f'.{path.name}')
+    figure.savefig(temporary, dpi=130, format='png')
+    temporary.replace(path)

@@ -1,0 +1,91 @@
+"""`report.md`: a run's numbers, the paper's beside them where it gives one, and the figures."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cckd_jax.reporting import paper
+
+_ROWS = (
+    ('teacher.test_accuracy', 'Teacher, test accuracy', '.2%'),
+    ('student.test_accuracy', 'Student, test accuracy', '.2%'),
+    ('separate.test_accuracy', 'Student trained alone, test accuracy', '.2%'),
+    ('student.share_used', 'Presentations that trained the student', '.4%'),
+    ('student.success_rate', "Success rate: the teacher's training errors that the student gets right", '.3f'),
+    ('student.failure_rate', "Failure rate: the teacher's training hits that the student gets wrong", '.2e'),
+    ('student.adversarial_accuracy', 'Student on FGSM examples crafted on the student trained alone', '.2%'),
+)
+
+
+def render(results: Mapping[str, Any]) -> str:
+    """The report of a run from its `results.json`."""
+    quoted = paper.numbers(results['dataset'], results['student']['model'], results['method'])
+    student, teacher, attack = results['student'], results['teacher'], results['attack']
+    lines = [
+        f'# {results["method"]} on {results["dataset"]}',
+        '',
+        f'{_name(teacher)} taught {_name(student)}; seed {results["seed"]}, one run.',
+        '',
+        '| | this run | paper |' if quoted else '| | this run |',
+        '|---|---|---|' if quoted else '|---|---|',
+    ]
+    for key, label, form in _ROWS:
+        value = results
+        for part in key.split('.'):
+            value = value[part]
+        cells = [label, _cell(value, form)]
+        if quoted:
+            cells.append(_cell(quoted.get(key), form, missing=''))
+        lines.append(f'| {" | ".join(cells)} |')
+    if quoted:
+        lines += ['', 'Paper: arXiv:2107.06993, Tables 2-9, one run each; it states no seeds.']
+    if student['success_rate'] is None:
+        lines += ['', 'The teacher makes no error on the training set, so there is no success rate.']
+    lines += [
+        '',
+        '![loss and accuracy](figures/curves.png)',
+        '',
+        '## Who took part',
+        '',
+        f'{student["samples_used"]:,} of {student["samples_presented"]:,} presentations gave a gradient.',
+        '',
+        '![share kept](figures/participation.png)',
+        '',
+        '## Under attack',
+        '',
+        f'{attack["samples"]:,} training images moved by FGSM with ε = {attack["epsilon"]:g}, crafted on the student '
+        f'trained alone, which gets {_cell(attack["accuracy_of_attacked"], ".2%")} of them. The attack does not see the '
+        'distilled student: a high number here is resistance to transfer, not robustness.',
+        '',
+        '![adversarial examples](figures/adversarial.png)',
+        '',
+        '## How it was made',
+        '',
+        '| | |',
+        '|---|---|',
+        f'| hyper-parameters | {_settings(results["hyperparameters"])} |',
+        f'| epochs | teacher {teacher["epochs"] or "given"}, student {student["epochs"]} |',
+        f'| device | {results["device"]} |',
+        f'| versions | {_settings(results["versions"])} |',
+        f'| commit | {results["commit"] or "not in a git checkout"} |',
+        f'| seconds | {results["seconds"]:,.0f} in all; student {student["seconds"]:,.0f} |',
+        '',
+        'Every number is in `results.json`, every epoch in `*/metrics.jsonl`, every setting in `config.json`.',
+        '',
+    ]
+    return '\n'.join(lines)
+
+
+def _name(network: Mapping[str, Any]) -> str:
+    if network['parameters'] is None:
+        return 'A file of logits'
+    return f'{network["model"]} ({network["parameters"]:,} parameters)'
+
+
+def _cell(value: Any, form: str, missing: str = 'none') -> str:
+    if isinstance(value, list):
+        return ', '.join(_cell(each, form, missing) for each in value)
+    return missing if value is None else format(value, form)
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    return ', '.join(f'{name} {value}' for name, value in values.items() if value is not None) or 'none'

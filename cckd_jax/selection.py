@@ -1,0 +1,105 @@
+"""Who takes part: self-regulation lets a sample rest once the model is right about it and sure enough.
+
+Sure enough means that the margin between its two largest probabilities has reached a threshold that rises with the
+epoch. Source: Mishra and Sundaram, arXiv:2107.06993, section 3.4 and Algorithm 1 (after arXiv:2102.07125).
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from cckd_jax.checks import check_labels, check_logits, check_non_negative, check_positive
+
+
+def margin(logits: chex.Array, *, temperature: chex.Numeric = 20.0) -> chex.Array:
+    r"""The largest probability less the second largest.
+
+    $\delta_b = p_{(1)} - p_{(2)}$ of $p = \mathrm{softmax}(z / \tau)$. At tau = 20 a logit gap of 15 among ten classes
+    is a margin of 0.10, at tau = 1 one of 1.00; the paper's Algorithm 1 takes it from y_S, that is at tau.
+
+    Args:
+      logits: float `[B, C]`, C >= 2.
+      temperature: tau > 0.
+
+    Returns:
+      float32 `[B]`, in [0, 1].
+
+    Raises:
+      AssertionError: shape or type is wrong.
+      ValueError: the temperature is not above 0, or there are fewer than two classes.
+
+    Source: section 3.4 of CCKD (arXiv:2107.06993).
+
+    >>> import jax.numpy as jnp
+    >>> margin(jnp.log(jnp.array([[0.125, 0.25, 0.625]])), temperature=1.0).tolist()
+    [0.375]
+    """
+    check_logits(logits)
+    check_positive(temperature=temperature)
+    if logits.shape[-1] < 2:
+        raise ValueError(f'a margin needs at least two classes, not {logits.shape[-1]}')
+    probabilities = jax.nn.softmax(logits.astype(jnp.float32) / temperature)
+    (first, second) = jnp.moveaxis(jax.lax.top_k(probabilities, 2)[0], -1, 0)
+    return first - second
+
+
+def threshold(epoch: chex.Numeric, *, alpha: chex.Numeric) -> chex.Array:
+    r"""The margin that a sample must reach in an epoch to be left out.
+
+    $\eta = 1 - \exp(-\alpha n)$. (Algorithm 1 prints the exponent without its sign; the text has it.)
+
+    Args:
+      epoch: n, counted from 0; may be traced.
+      alpha: rate of self-regulation, >= 0.
+
+    Returns:
+      float32 scalar in [0, 1).
+
+    Raises:
+      ValueError: alpha is below 0.
+
+    Source: section 3.4 of CCKD (arXiv:2107.06993).
+
+    >>> [round(float(threshold(epoch, alpha=0.01)), 4) for epoch in (0, 100, 199)]
+    [0.0, 0.6321, 0.8633]
+    """
+    check_non_negative(alpha=alpha)
+    return -jnp.expm1(-alpha * jnp.asarray(epoch, jnp.float32))
+
+
+def self_regulate(
+    logits: chex.Array,
+    labels: chex.Array,
+    epoch: chex.Numeric,
+    *,
+    alpha: chex.Numeric,
+    temperature: chex.Numeric = 20.0,
+) -> chex.Array:
+    r"""Keeps the samples that are misclassified, or right with too small a margin.
+
+    $m_b = [\arg\max z_b \neq y_b] \lor [\delta_b < \eta]$
+
+    Args:
+      logits: float `[B, C]` of the model in training.
+      labels: int `[B]`, in `[0, C)`.
+      epoch: n, counted from 0; may be traced.
+      alpha: rate of self-regulation, >= 0. At 0 only the misclassified are kept.
+      temperature: temperature of the margin, > 0.
+
+    Returns:
+      bool `[B]`, true where the sample takes part.
+
+    Raises:
+      AssertionError: shapes or types are wrong.
+      ValueError: the temperature is not above 0, or alpha is below 0.
+
+    Source: Algorithm 1, line 9, of CCKD (arXiv:2107.06993).
+
+    >>> import jax.numpy as jnp
+    >>> logits = jnp.array([[9.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> self_regulate(logits, jnp.array([0, 0, 0]), 100, alpha=0.01, temperature=1.0).tolist()
+    [False, True, True]
+    """
+    check_labels(labels, logits)
+    wrong = jnp.argmax(logits, axis=-1) != labels
+    return wrong | (margin(logits, temperature=temperature) < threshold(epoch, alpha=alpha))

@@ -1,0 +1,13 @@
+"""State, the pmapped step, the loop, checkpoints and cached teacher outputs."""
+
+from cckd_jax.training.checkpoints import Checkpoints as Checkpoints
+from cckd_jax.training.checkpoints import load_network as load_network
+from cckd_jax.training.loop import NonFiniteLoss as NonFiniteLoss
+from cckd_jax.training.loop import Schedule as Schedule
+from cckd_jax.training.loop import train as train
+from cckd_jax.training.state import Frozen as Frozen
+from cckd_jax.training.state import TrainState as TrainState
+from cckd_jax.training.state import frozen_data as frozen_data
+from cckd_jax.training.state import initial_state as initial_state
+from cckd_jax.training.state import replicate as replicate
+from cckd_jax.training.step import make_step as make_step

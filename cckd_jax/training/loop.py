@@ -1,0 +1,170 @@
+"""The loop: epochs over batches, metrics fetched a step late, checkpoints now and then. It knows no method by name."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cckd_jax.data import epoch_batches
+from cckd_jax.errors import InputError
+from cckd_jax.training.checkpoints import Checkpoints
+from cckd_jax.training.state import Frozen, TrainState, replicate
+from cckd_jax.training.step import Step
+
+Row = dict[str, float | int | None]
+
+
+class Observer(Protocol):
+    """Who watches a run: told of every step's and every epoch's numbers."""
+
+    def start(self, epochs_done: int) -> None:
+        """The loop begins after that many epochs."""
+
+    def step(self, epoch: int, metrics: dict[str, Any]) -> None:
+        """Metrics of one step, one step late."""
+
+    def epoch(self, row: Row) -> None:
+        """The row of a finished epoch."""
+
+
+class Schedule(NamedTuple):
+    """How long, in what portions, and in which order."""
+
+    epochs: int
+    batch_size: int
+    seed: int
+    layout: np.ndarray
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return self.epochs * -(-len(self.layout) // self.batch_size)
+
+
+class NonFiniteLoss(InputError):
+    """Training diverged; the last good checkpoint is kept."""
+
+
+def train(
+    step: Step,
+    state: TrainState,
+    frozen: Frozen,
+    schedule: Schedule,
+    *,
+    checkpoints: Checkpoints,
+    observers: Sequence[Observer],
+    devices: Sequence[jax.Device],
+    measures: Callable[[TrainState], Row] = lambda state: {},
+    save_seconds: float = 10.0,
+    folder: Path,
+) -> TrainState:
+    """Trains to the end of the schedule, from the newest checkpoint where there is one.
+
+    Args:
+      step: of `make_step`, for the same devices.
+      state: where training starts if there is no checkpoint.
+      frozen: the data.
+      schedule: epochs, batch size, seed and what an epoch contains.
+      checkpoints: read at the start; written at least every `save_seconds`, at the end of an epoch, and at the end.
+      observers: told of everything measured.
+      devices: all hold the state; the batch is split over them.
+      measures: further columns of an epoch's row, such as the accuracy on held-out data.
+      save_seconds: 0 saves after every epoch.
+      folder: of the run, for messages.
+
+    Raises:
+      NonFiniteLoss: the loss, the gradient or a weight became NaN or infinite.
+      InputError: the batch does not divide over the devices, or is larger than an epoch.
+    """
+    _check_batch(schedule, devices)
+    done, state = checkpoints.restore(state)
+    for observer in observers:
+        observer.start(done)
+    if done >= schedule.epochs:
+        return state
+    state, frozen = replicate(state, devices), replicate(frozen, devices)
+    saved = time.monotonic()
+    for epoch in range(done, schedule.epochs):
+        state = state.replace(epoch=replicate(jnp.int32(epoch), devices))
+        started = time.monotonic()
+        totals = _Totals(folder)
+        pending = None
+        for indices in epoch_batches(schedule.layout, batch_size=schedule.batch_size, seed=schedule.seed, epoch=epoch):
+            state, metrics = step(state, frozen, indices.reshape(len(devices), -1))
+            # Fetching the step before this one lets the devices run ahead by one, and no further:
+            # XLA:CPU deadlocks when hundreds of collective steps are queued.
+            if pending is not None:
+                totals.add(epoch, jax.device_get(pending), observers)
+            pending = metrics
+        totals.add(epoch, jax.device_get(pending), observers)
+        row = totals.row(epoch) | measures(state) | {'epoch_seconds': time.monotonic() - started}
+        for observer in observers:
+            observer.epoch(row)
+        last = epoch + 1 == schedule.epochs
+        if last or time.monotonic() - saved >= save_seconds:
+            if not _all_finite(state.params):
+                raise _diverged(epoch, int(state.step), folder)
+            checkpoints.save(epoch + 1, state)
+            saved = time.monotonic()
+    return state
+
+
+class _Totals:
+    """Sums over the steps of one epoch."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._sums = {'loss': 0.0, 'presented': 0, 'kept': 0, 'correct': 0}
+        self._steps = 0
+
+    def add(self, epoch: int, metrics: dict[str, Any], observers: Sequence[Observer]) -> None:
+        self._steps += 1
+        if not metrics['finite']:
+            raise _diverged(epoch, self._steps, self._folder)
+        kept = int(metrics['kept'])
+        self._sums['loss'] += float(metrics['loss']) * kept
+        self._sums['kept'] += kept
+        self._sums['presented'] += int(metrics['presented'])
+        self._sums['correct'] += int(metrics['correct'])
+        for observer in observers:
+            observer.step(epoch, metrics)
+
+    def row(self, epoch: int) -> Row:
+        sums = self._sums
+        return {
+            'epoch': epoch,
+            'loss': sums['loss'] / sums['kept'] if sums['kept'] else None,
+            'train_accuracy': sums['correct'] / sums['presented'],
+            'kept_share': sums['kept'] / sums['presented'],
+            'samples_used': sums['kept'],
+            'samples_presented': sums['presented'],
+        }
+
+
+def _check_batch(schedule: Schedule, devices: Sequence[jax.Device]) -> None:
+    (size, examples) = (schedule.batch_size, len(schedule.layout))
+    if size > examples:
+        raise InputError(
+            f'batch_size={size} is larger than the {examples} training examples; '
+            f'set --config.batch_size to at most {examples}'
+        )
+    if size % len(devices):
+        raise InputError(
+            f'batch_size={size} does not divide over {len(devices)} devices; '
+            f'set --config.batch_size to a multiple of {len(devices)}'
+        )
+
+
+def _all_finite(tree: Any) -> bool:
+    return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree))
+
+
+def _diverged(epoch: int, step: int, folder: Path) -> NonFiniteLoss:
+    return NonFiniteLoss(
+        f'the loss or a weight became NaN or infinite in epoch {epoch}, step {step} of it; the last good checkpoint is '
+        f'kept in {folder / "checkpoints"}; lower the learning rate (or raise the temperature) in a new workdir'
+    )

@@ -1,0 +1,39 @@
+"""Package metadata and dependencies; `constraints.txt` pins the versions that were tested."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name='cckd-jax',
+    version='0.1.0',
+    description='Distil image classifiers sample by sample, in JAX and Flax',
+    long_description=Path(__file__).with_name('README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    packages=find_packages(include=['cckd_jax', 'cckd_jax.*']),
+    python_requires='>=3.11',
+    install_requires=[
+        'absl-py>=2.3',
+        'array_record>=0.8',
+        'chex>=0.1.91',
+        'flax>=0.12',
+        'importlib_resources>=6.5',  # tensorflow-datasets imports it and does not declare it
+        'jax>=0.10',
+        'matplotlib>=3.9',
+        'ml_collections>=1.1',
+        'numpy>=2.0',
+        'optax>=0.2.6',
+        'orbax-checkpoint>=0.12,<1',
+        'pillow>=11',
+        'scikit-learn>=1.5',  # the embedded digits
+        'tensorboardX>=2.6',
+        'tensorflow-datasets>=4.9.10',
+        'tqdm>=4.66',
+    ],
+    extras_require={
+        'cuda': ['jax[cuda]>=0.10'],
+        'prepare': ['tensorflow>=2.18'],
+        'test': ['hypothesis>=6.130', 'pytest>=8.3', 'pytest-timeout>=2.4', 'ruff>=0.11'],
+    },
+)
