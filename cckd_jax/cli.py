@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from absl import flags, logging
 from ml_collections import config_flags
 
+from cckd_jax import cache
 from cckd_jax.errors import InputError
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'A config file, e.g. configs/digits_lenet.py[:smoke].')
@@ -28,6 +29,7 @@ def main(run: Callable[..., object], usage: str, arguments: Sequence[str] | None
       0, or 2 after one line on stderr for bad input.
     """
     logging.set_verbosity(logging.ERROR)
+    cache.keep_compiled_programs()
     try:
         rest = _parse(list(sys.argv if arguments is None else arguments), usage)
         if rest is None:

@@ -299,7 +299,7 @@ def evaluate(
 
 
 def attack_transfer(this: Run, student: models.Network, attacked: models.Network) -> dict[str, Any]:
-    """Accuracy of the student on training images moved by FGSM on another network (Tables 8-9), with a panel of them."""
+    """Accuracy of the student on training images moved by FGSM on another network (Tables 8-9), and a panel of them."""
     epsilon = this.config.attack.epsilon
     split = this.dataset.train
     count = min(this.config.attack.samples, len(split))

@@ -3,14 +3,13 @@
 import contextlib
 import hashlib
 import io
-import os
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from cckd_jax import cache
 from cckd_jax.data import prepare
 from cckd_jax.data.digits import SHAPES, Digits, config_name
 from cckd_jax.errors import InputError
@@ -101,16 +100,11 @@ def load(
     )
 
 
-def cache_folder() -> Path:
-    """Where derived files that any run may reuse are kept."""
-    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'cckd_jax'
-
-
 def _digits(image_shape: tuple[int, int, int]) -> tfds.core.DatasetBuilder:
     if tuple(image_shape) not in SHAPES:
         shapes = ' or '.join(str(shape) for shape in SHAPES)
         raise InputError(f'digits come as {shapes}, not as dataset.image_shape={tuple(image_shape)}')
-    builder = Digits(config=config_name(image_shape), data_dir=str(cache_folder()), file_format='array_record')
+    builder = Digits(config=config_name(image_shape), data_dir=str(cache.folder()), file_format='array_record')
     if not builder.is_prepared():
         # A second's work, not worth the bars that TFDS draws for it.
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

@@ -32,6 +32,7 @@ class MetricsWriter:
 
     def __init__(self, folder: Path):
         self._folder = folder
+        self._events = None
 
     def start(self, epochs_done: int) -> None:
         """Cuts rows and events back to the first `epochs_done` epochs."""
@@ -54,7 +55,8 @@ class MetricsWriter:
 
     def close(self) -> None:
         """Flushes the events."""
-        self._events.close()
+        if self._events is not None:
+            self._events.close()
 
     def _add_events(self, row: dict[str, Any]) -> None:
         for name, value in row.items():

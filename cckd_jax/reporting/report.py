@@ -53,8 +53,8 @@ def render(results: Mapping[str, Any]) -> str:
         '## Under attack',
         '',
         f'{attack["samples"]:,} training images moved by FGSM with ε = {attack["epsilon"]:g}, crafted on the student '
-        f'trained alone, which gets {_cell(attack["accuracy_of_attacked"], ".2%")} of them. The attack does not see the '
-        'distilled student: a high number here is resistance to transfer, not robustness.',
+        f'trained alone, which gets {_cell(attack["accuracy_of_attacked"], ".2%")} of them. The attack does not see '
+        'the distilled student: a high number here is resistance to transfer, not robustness.',
         '',
         '![adversarial examples](figures/adversarial.png)',
         '',

@@ -109,7 +109,7 @@ def make_step(
             'presented': total(batch.valid),
             'kept': kept,
             'correct': total((jnp.argmax(logits, -1) == batch.label) & batch.valid),
-            'finite': jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradients)),
+            'finite': jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradients)),
         }
         return (
             new.replace(step=state.step + 1, participation=_count(state.participation, batch.index, keep)),

@@ -87,8 +87,9 @@ def stack(outputs: Sequence[TeacherOutputs]) -> TeacherOutputs:
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        return {'logits': loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+        with path.open('rb') as file:
+            loaded = np.load(file, allow_pickle=False)
+            return {'logits': loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
     except FileNotFoundError:
         raise InputError(f'no file of teacher logits at {path}') from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -98,13 +99,11 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _checked(path: Path, name: str, logits: np.ndarray, examples: int, classes: int) -> np.ndarray:
-    if logits.ndim == 2:
-        logits = logits[:, None]
-    if logits.ndim != 3 or logits.shape[0] != examples or logits.shape[2] != classes:
+    if logits.ndim not in (2, 3) or (len(logits), logits.shape[-1]) != (examples, classes):
         raise InputError(
             f'{name} of {path} have shape {logits.shape}; the data set needs [{examples}, {classes}] '
             f'or [{examples}, teachers, {classes}]'
         )
     if not np.issubdtype(logits.dtype, np.floating) or not np.isfinite(logits).all():
         raise InputError(f'{name} of {path} must be finite floats; found {logits.dtype} or NaN or infinity')
-    return logits.astype(np.float32)
+    return logits.reshape(examples, -1, classes).astype(np.float32)

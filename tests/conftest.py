@@ -1,0 +1,54 @@
+"""Strict JAX for all tests: eight virtual devices, and broadcasting between ranks is an error."""
+
+import os
+import tempfile
+
+# Set before JAX starts, and inherited by the command lines that tests run.
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ['JAX_NUMPY_RANK_PROMOTION'] = 'raise'
+os.environ.setdefault('XDG_CACHE_HOME', tempfile.mkdtemp(prefix='cckd-jax-tests-'))
+
+import jax
+import pytest
+
+jax.config.update('jax_num_cpu_devices', 8)
+
+from cckd_jax import cache, data, experiment
+from cckd_jax import config as settings
+
+cache.keep_compiled_programs()
+
+
+@pytest.fixture(scope='session')
+def one_device():
+    return jax.devices()[:1]
+
+
+@pytest.fixture(scope='session')
+def digits():
+    return data.load('digits')
+
+
+def digits_config(**fields):
+    """A small run on digits that learns; fields by dotted name."""
+    config = settings.default()
+    with config.unlocked():
+        config.update_from_flattened_dict(
+            {
+                'batch_size': 64,
+                'alpha': 0.05,
+                'teacher.epochs': 15,
+                'student.epochs': 25,
+                'attack.samples': 200,
+                **fields,
+            }
+        )
+    return config
+
+
+@pytest.fixture(scope='session')
+def trained(tmp_path_factory, one_device):
+    """A finished run, whose teacher and separately trained student other tests reuse."""
+    workdir = tmp_path_factory.mktemp('trained') / 'run'
+    experiment.run(digits_config(method='cckd_t_reg'), workdir, devices=one_device)
+    return workdir

@@ -1,0 +1,69 @@
+"""Independent reference maths in numpy float64, and small things that several tests build."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from cckd_jax import models, training
+from cckd_jax.data import Split
+from cckd_jax.methods import METHODS
+
+
+def softmax(logits, temperature=1.0):
+    scaled = np.asarray(logits, np.float64) / temperature
+    exponentials = np.exp(scaled - scaled.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)
+
+
+def random_case(seed, batch=6, classes=5, scale=8.0):
+    """Student logits, teacher logits, labels."""
+    random = np.random.default_rng(seed)
+    student, teacher = (random.normal(scale=scale, size=(2, batch, classes))).astype(np.float32)
+    return jnp.asarray(student), jnp.asarray(teacher), jnp.asarray(random.integers(0, classes, batch))
+
+
+def random_split(count, seed=0, shape=(28, 28, 1)):
+    random = np.random.default_rng(seed)
+    images = random.integers(0, 256, (count, *shape)).astype(np.uint8)
+    return Split(images, random.integers(0, 10, count).astype(np.int32))
+
+
+def method_named(name, **changes):
+    return dataclasses.replace(METHODS[name].configured(), **changes)
+
+
+class Bench:
+    """A method's step over random images, on a chosen number of devices."""
+
+    def __init__(self, method, *, devices, count=32, optimizer=None, model='lenet5_half'):
+        self.devices = jax.devices()[:devices]
+        self.split = random_split(count)
+        self.optimizer = optimizer or optax.sgd(0.1)
+        module = models.create(model)
+        logits = 5.0 * np.random.default_rng(1).normal(size=(count, 1, 10)).astype(np.float32)
+        aux = {'teacher_logits': logits}
+        key = jax.random.key(0)
+        state = training.initial_state(method, module, (), self.optimizer, self.split, key)
+        self.state = training.replicate(state, self.devices)
+        self.frozen = training.replicate(training.frozen_data(self.split, aux, key), self.devices)
+        self.step = training.make_step(method, module, (), self.optimizer, devices=self.devices)
+
+    def run(self, batches, epoch=0):
+        metrics = []
+        self.state = self.state.replace(epoch=training.replicate(jnp.int32(epoch), self.devices))
+        for indices in batches:
+            indices = np.asarray(indices, np.int32).reshape(len(self.devices), -1)
+            self.state, measured = self.step(self.state, self.frozen, indices)
+            metrics.append(jax.device_get(measured))
+        return jax.device_get(self.state), metrics
+
+
+def assert_trees_close(first, second, **tolerance):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), first, second)
+
+
+def assert_trees_equal(first, second):
+    jax.tree.map(np.testing.assert_array_equal, first, second)

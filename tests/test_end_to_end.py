@@ -1,0 +1,104 @@
+"""Real runs on real images, to a real accuracy."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from conftest import digits_config
+
+from cckd_jax import experiment
+from cckd_jax.methods import METHODS
+from cckd_jax.reporting.metrics import read_rows
+from cckd_jax.training import load_network
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_every_method_distils_digits(method, trained, tmp_path, one_device):
+    config = digits_config(
+        **{
+            'method': method,
+            'teacher.checkpoint': str(trained / 'teacher'),
+            'attack.checkpoint': str(trained / 'separate'),
+        }
+    )
+    results = experiment.run(config, tmp_path / 'run', devices=one_device)
+    assert results['student']['test_accuracy'] > 0.95
+    assert results['student']['samples_presented'] == 25 * 1437
+    gated = method == 'cckd_t_reg'
+    assert (results['student']['samples_used'] < results['student']['samples_presented']) == gated
+
+
+def test_the_run_directory(trained):
+    results = json.loads((trained / 'results.json').read_text())
+    assert results['method'] == 'cckd_t_reg'
+    assert results['dataset'] == 'digits'
+    assert results['teacher']['test_accuracy'] > 0.95
+    for name in ('samples_used', 'success_rate', 'failure_rate', 'adversarial_accuracy'):
+        assert name in results['student']
+    assert {'seed', 'commit', 'device', 'seconds'} <= results.keys()
+    for name in ('teacher', 'student', 'separate'):
+        rows = read_rows(trained / name)
+        assert [row['epoch'] for row in rows] == list(range(results[name]['epochs']))
+        assert {'loss', 'kept_share', 'epoch_seconds'} <= rows[0].keys()
+        assert list((trained / name).glob('events.out.tfevents.*'))
+    for name in ('curves', 'participation', 'adversarial'):
+        assert (trained / 'figures' / f'{name}.png').read_bytes().startswith(b'\x89PNG')
+        assert f'figures/{name}.png' in (trained / 'report.md').read_text()
+    assert f'{results["student"]["test_accuracy"]:.2%}' in (trained / 'report.md').read_text()
+
+
+def test_the_numbers_of_a_run_agree_with_each_other(trained, digits):
+    results = json.loads((trained / 'results.json').read_text())
+    (meta, variables) = load_network(trained / 'student')
+    assert meta['model'] == 'lenet5_half'
+    from cckd_jax import evaluation, models
+
+    network = models.Network(models.create(meta['model']), variables)
+    logits = evaluation.predict(network, digits.test.images, devices=jax.devices()[:1])
+    assert results['student']['test_accuracy'] == np.mean(logits.argmax(-1) == digits.test.labels)
+    rows = read_rows(trained / 'student')
+    assert results['student']['samples_used'] == sum(row['samples_used'] for row in rows)
+    cached = np.load(trained / 'teacher_outputs.npz')
+    assert cached['logits'].shape == (1437, 1, 10)
+    teacher_correct = cached['logits'][:, 0].argmax(-1) == digits.train.labels
+    student_correct = (
+        evaluation.predict(network, digits.train.images, devices=jax.devices()[:1]).argmax(-1) == digits.train.labels
+    )
+    assert results['student']['failure_rate'] == np.mean(~student_correct[teacher_correct])
+
+
+def test_a_teacher_given_as_logits_teaches_the_same(trained, tmp_path, one_device):
+    fields = {'attack.checkpoint': str(trained / 'separate'), 'student.epochs': 3}
+    runs = [
+        experiment.run(digits_config(**fields, **teacher), tmp_path / name, devices=one_device)
+        for name, teacher in (
+            ('network', {'teacher.checkpoint': str(trained / 'teacher')}),
+            ('logits', {'teacher.logits': str(trained / 'teacher_outputs.npz')}),
+        )
+    ]
+    for name in ('test_accuracy', 'samples_used', 'adversarial_accuracy', 'failure_rate'):
+        assert runs[0]['student'][name] == runs[1]['student'][name]
+    assert runs[0]['teacher']['test_accuracy'] == runs[1]['teacher']['test_accuracy']
+
+
+def test_the_gate_goes_on_any_method_and_off_again(trained, tmp_path, one_device):
+    fields = {
+        'teacher.checkpoint': str(trained / 'teacher'),
+        'attack.checkpoint': str(trained / 'separate'),
+        'student.epochs': 3,
+    }
+    share = lambda name, **more: experiment.run(digits_config(**fields, **more), tmp_path / name, devices=one_device)[
+        'student'
+    ]['share_used']
+    assert share('on', method='kd', self_regulate=True) < 1
+    assert share('off', method='cckd_t_reg', self_regulate=False) == 1
+
+
+def test_several_devices_and_held_out_data(tmp_path):
+    config = digits_config(**{'teacher.epochs': 1, 'student.epochs': 2, 'validation_fraction': 0.1})
+    results = experiment.run(config, tmp_path / 'run', devices=jax.devices()[:2])
+    assert results['student']['samples_presented'] == 2 * 1294
+    assert results['device'].startswith('2 x')
+    for row in read_rows(tmp_path / 'run' / 'student'):
+        assert 0 <= row['validation_accuracy'] <= 1

@@ -1,0 +1,143 @@
+"""The update itself. SGD throughout, because Adam hides a gradient that is off by a factor."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from helpers import Bench, assert_trees_close, assert_trees_equal, method_named
+
+from cckd_jax import models
+from cckd_jax.data import to_unit
+from cckd_jax.losses import cckd_t
+
+ALL = np.arange(32)
+
+
+def keep_even(context, batch, points, outputs):
+    return batch.index % 2 == 0
+
+
+def keep_one_device_more(context, batch, points, outputs):
+    return (batch.index < 8) | (batch.index == 20)
+
+
+def keep_none(context, batch, points, outputs):
+    return jnp.zeros_like(batch.valid)
+
+
+@pytest.mark.parametrize('select', [None, keep_even, keep_one_device_more], ids=['all', 'even', 'uneven'])
+@pytest.mark.parametrize('devices', [2, 4, 8])
+def test_the_first_steps_do_not_depend_on_the_device_count(devices, select):
+    changes = {} if select is None else {'select': select}
+    method = method_named('cckd_t', **changes)
+    batches = [ALL, ALL[::-1], np.r_[3:27, [-1] * 8]]
+    (one, one_metrics) = Bench(method, devices=1).run(batches)
+    (many, many_metrics) = Bench(method, devices=devices).run(batches)
+    assert_trees_close(many.params, one.params, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(many.participation, one.participation)
+    for a, b in zip(many_metrics, one_metrics, strict=True):
+        assert_trees_close(a, b, rtol=1e-5)
+
+
+def test_a_step_is_gradient_descent_on_the_mean_over_the_kept():
+    bench = Bench(method_named('cckd_t', select=keep_even), devices=4)
+    before = jax.device_get(bench.state)
+    (after, (metrics,)) = bench.run([ALL])
+    kept = ALL[ALL % 2 == 0]
+
+    def mean_loss(params):
+        logits = models.create('lenet5_half').apply(
+            {'params': params['student']}, to_unit(jnp.asarray(bench.split.images[kept]))
+        )
+        teacher = jnp.asarray(jax.device_get(bench.frozen.aux['teacher_logits'])[kept, 0])
+        return cckd_t(logits, teacher, jnp.asarray(bench.split.labels[kept])).mean()
+
+    (loss, gradient) = jax.value_and_grad(mean_loss)(before.params)
+    expected = jax.tree.map(lambda p, g: p - 0.1 * g, before.params, gradient)
+    assert_trees_close(after.params, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(metrics['loss'], loss, rtol=1e-5)
+    assert (metrics['kept'], metrics['presented']) == (16, 32)
+
+
+def test_a_mask_is_the_same_as_leaving_out():
+    (masked, _) = Bench(method_named('kd', select=keep_even), devices=1).run([ALL])
+    (left_out, _) = Bench(method_named('kd'), devices=1).run([np.r_[ALL[::2], [-1] * 16]])
+    assert_trees_close(masked.params, left_out.params, rtol=1e-5, atol=1e-7)
+
+
+def test_the_order_within_a_batch_does_not_matter():
+    (plain, _) = Bench(method_named('kd'), devices=1).run([ALL])
+    (shuffled, _) = Bench(method_named('kd'), devices=1).run([np.random.default_rng(0).permutation(ALL)])
+    assert_trees_close(plain.params, shuffled.params, rtol=1e-4, atol=1e-6)
+
+
+def test_weights_multiply_and_the_kept_divide():
+    method = method_named('kd', weight=lambda batch: jnp.where(batch.index < 4, 1.0, 0.0))
+    (weighted, _) = Bench(method, devices=2).run([ALL])
+    (few, _) = Bench(method_named('kd'), devices=2, optimizer=optax.sgd(0.1 * 4 / 32)).run([np.r_[0:4, [-1] * 28]])
+    assert_trees_close(weighted.params, few.params, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize('devices', [1, 4])
+def test_nothing_kept_changes_nothing(devices):
+    bench = Bench(method_named('cckd_t', select=keep_none), devices=devices, optimizer=optax.adam(0.1))
+    before = jax.device_get(bench.state)
+    (after, (metrics,)) = bench.run([ALL])
+    assert_trees_equal(after.params, before.params)
+    assert_trees_equal(after.opt_state, before.opt_state)
+    assert after.participation.sum() == 0
+    assert after.step == 1
+    assert (metrics['kept'], metrics['loss'], metrics['finite']) == (0, 0.0, True)
+
+
+def test_participation_is_counted_by_example_over_devices():
+    bench = Bench(method_named('cckd_t', select=keep_even), devices=4)
+    (state, _) = bench.run([ALL, np.r_[0:8, [-1] * 24]])
+    expected = np.where(ALL % 2 == 0, 1, 0) + np.where((ALL % 2 == 0) & (ALL < 8), 1, 0)
+    np.testing.assert_array_equal(state.participation, expected)
+
+
+def test_the_gate_follows_the_epoch_without_compiling_again():
+    method = method_named('cckd_t_reg').configured(alpha=0.01)
+    bench = Bench(method, devices=1, optimizer=optax.sgd(0.0))
+    (_, first) = bench.run([ALL], epoch=0)
+    (_, later) = bench.run([ALL], epoch=5000)
+    wrong = 32 - first[0]['correct']
+    assert first[0]['kept'] == wrong
+    assert later[0]['kept'] == 32
+
+
+def test_the_mean_given_to_a_loss_is_over_the_kept_of_all_devices():
+    seen = lambda context, batch, points, outputs: jnp.full(
+        batch.label.shape, context.mean(batch.index.astype(jnp.float32))
+    )
+    for devices in (1, 4):
+        method = method_named('kd', loss=seen, select=keep_one_device_more)
+        (_, (metrics,)) = Bench(method, devices=devices).run([ALL])
+        np.testing.assert_allclose(metrics['loss'], np.mean([*range(8), 20]), rtol=1e-6)
+
+
+def test_keys_depend_on_seed_epoch_and_example_alone():
+    def keyed(context, batch, points, outputs):
+        drawn = jax.vmap(lambda key: jax.random.uniform(key))(context.keys)
+        return drawn * (batch.index + 1)
+
+    losses = [
+        Bench(method_named('kd', loss=keyed), devices=devices).run([order], epoch=epoch)[1][0]['loss']
+        for devices, order, epoch in ((1, ALL, 3), (4, ALL[::-1], 3), (1, ALL, 4))
+    ]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    assert abs(losses[0] - losses[2]) > 1e-3
+
+
+def test_a_loss_that_is_not_finite_is_flagged():
+    broken = lambda context, batch, points, outputs: outputs.logits[:, 0] * jnp.nan
+    (_, (metrics,)) = Bench(method_named('kd', loss=broken), devices=1).run([ALL])
+    assert not metrics['finite']
+
+
+def test_a_loss_that_reduces_is_refused():
+    reduced = lambda context, batch, points, outputs: jnp.mean(outputs.logits)
+    with pytest.raises(AssertionError):
+        Bench(method_named('kd', loss=reduced), devices=1).run([ALL])
