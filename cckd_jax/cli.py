@@ -1,20 +1,19 @@
 """From command line to config and workdir, with one clear line for whatever is wrong with it.
 
-absl and ml_collections raise tracebacks for a misspelt key or a missing file before `main` is reached, so flags are
-parsed here, inside the same net as the run itself.
+absl and ml_collections raise tracebacks for a misspelt key or a missing file before `main` is reached, so the file is
+loaded and flags are parsed here, inside the same net as the run itself.
 """
 
+import importlib.util
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from absl import flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from cckd_jax import cache
-from cckd_jax.errors import InputError
-
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'A config file, e.g. configs/digits_lenet.py[:smoke].')
-_WORKDIR = flags.DEFINE_string('workdir', None, 'The run directory; the same command resumes it.')
+from cckd_jax.errors import InputError, nearest
 
 
 def main(run: Callable[..., object], usage: str, arguments: Sequence[str] | None = None) -> int:
@@ -44,28 +43,64 @@ def main(run: Callable[..., object], usage: str, arguments: Sequence[str] | None
     return 0
 
 
-def _parse(arguments: list[str], usage: str):
+def _parse(arguments: list[str], usage: str) -> tuple[ConfigDict, str] | None:
     if {'--help', '-h', '--helpfull', '-help'} & set(arguments):
         print(usage)
         return None
+    file = flags.FlagValues()
+    config_file = flags.DEFINE_string('config', None, 'A config file.', flag_values=file)
+    values = flags.FlagValues()
+    workdir = flags.DEFINE_string('workdir', None, 'The run directory.', flag_values=values)
     try:
-        rest = flags.FLAGS(arguments)
-    except InputError:
-        raise
-    except Exception as error:  # absl, ml_collections and the config file each raise their own
-        raise InputError(_explain(error)) from None
+        rest = file(arguments, known_only=True)
+        if config_file.value is None:
+            raise InputError('--config is missing; for example --config=configs/digits_lenet.py')
+        config = _load(config_file.value)
+        _check_keys(config, rest)
+        config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=rest)
+        rest = values(rest)
+    except (flags.Error, TypeError, ValueError) as error:
+        raise error if isinstance(error, InputError) else InputError(_one_line(error)) from None
     if len(rest) > 1:
         raise InputError(f'unexpected argument {rest[1]!r}; settings are given as --config.NAME=VALUE')
-    for flag, example in ((_CONFIG, 'configs/digits_lenet.py'), (_WORKDIR, 'runs/digits')):
-        if flag.value is None:
-            raise InputError(f'--{flag.name} is missing; for example --{flag.name}={example}')
-    return _CONFIG.value, _WORKDIR.value
+    if workdir.value is None:
+        raise InputError('--workdir is missing; for example --workdir=runs/digits')
+    return config, workdir.value
 
 
-def _explain(error: Exception) -> str:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, InputError):
-            return str(cause)
-        cause = cause.__cause__ or cause.__context__
+def _load(argument: str) -> ConfigDict:
+    """The config of `FILE.py[:variant]`, locked, so that a misspelt key is an error."""
+    (name, _, variant) = argument.partition(':')
+    path = Path(name)
+    if path.suffix != '.py' or not path.is_file():
+        beside = sorted(str(other) for other in path.parent.glob('*.py'))
+        raise InputError(f'no config file at {name}{nearest(name, beside)}; a config is a .py file with get_config()')
+    spec = importlib.util.spec_from_file_location(f'config_{path.stem}', path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config(variant)
+    except InputError:
+        raise
+    except Exception as error:  # whatever is wrong in a file of the user's own
+        raise InputError(f'{name} cannot be used: {type(error).__name__}: {_one_line(error)}') from error
+    return config.lock()
+
+
+def _check_keys(config: ConfigDict, arguments: list[str]) -> None:
+    for argument in arguments:
+        if not argument.startswith('--config.'):
+            continue
+        path = argument.removeprefix('--config.').partition('=')[0]
+        group = config
+        for name in path.split('.'):
+            if not isinstance(group, ConfigDict) or name not in group:
+                known = list(group) if isinstance(group, ConfigDict) else []
+                raise InputError(
+                    f'unknown config key {path!r}{nearest(name, known)}; there are: {", ".join(known) or "none below"}'
+                )
+            group = group[name]
+
+
+def _one_line(error: Exception) -> str:
     return ' '.join(str(error).split()) or type(error).__name__

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.metadata
 import json
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,8 +68,10 @@ def run(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Device
     method = resolve_method(config)
     for part in (config.teacher, config.student):
         lookup(models.MODELS, part.model, 'model')
+    lookup(optimizers.OPTIMIZERS, config.optimizer.name, 'optimizer')
+    lookup(optimizers.SCHEDULES, config.optimizer.schedule, 'schedule')
     workdir = Path(workdir)
-    _claim(workdir, config)
+    _check_workdir(workdir, config)
     if (workdir / 'report.md').exists():
         say(f'{workdir} is complete: {workdir / "report.md"}')
         return json.loads((workdir / 'results.json').read_text(encoding='utf-8'))
@@ -81,10 +84,21 @@ def run(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Device
         seed=config.seed,
     )
     this = Run(config, workdir, dataset, list(devices or jax.local_devices()))
-    teachers = [] if config.teacher.logits else [obtain_teacher(this)]
-    outputs = obtain_outputs(this, teachers)
+    training.check_batch(config.batch_size, len(dataset.train), this.devices)
+    # Whatever is given is read before anything is trained, and before the workdir becomes this config's.
+    logits = config.teacher.logits and teacher_outputs.load_given(Path(config.teacher.logits), dataset)
+    teacher = config.teacher.checkpoint and restore(this, Path(config.teacher.checkpoint), config.teacher.model)
+    separate = config.attack.checkpoint and restore(this, Path(config.attack.checkpoint), config.student.model)
+    write_json(workdir / 'config.json', json.loads(config.to_json()))
+    if not logits:
+        alone = dataclasses.replace(METHODS['separate'], learning_rate=config.teacher.learning_rate)
+        teacher = teacher or train_network(this, 'teacher', alone, aux={})
+    teachers = [teacher] if teacher else []
+    outputs = logits or obtain_outputs(this, teachers)
     student = train_network(this, 'student', method, aux={'teacher_logits': outputs.train})
-    separate = student if _is_separate(config) else obtain_separate(this)
+    if _is_separate(config):
+        separate = student
+    separate = separate or train_network(this, 'separate', METHODS['separate'], aux={})
     results = evaluate(this, method, teachers, outputs, student, separate)
     write_json(workdir / 'results.json', results)
     write_text(workdir / 'report.md', report.render(results))
@@ -104,22 +118,6 @@ def resolve_method(config: ConfigDict) -> Method:
     given = {name: config[name] for name in _HYPERPARAMETERS if config[name] is not None}
     taken = {name: value for name, value in given.items() if name in method.hyperparameters}
     return method.configured(**taken)
-
-
-def obtain_teacher(this: Run) -> Trained:
-    """The teacher, restored from `teacher.checkpoint` or trained in the workdir without a teacher of its own."""
-    config = this.config.teacher
-    if config.checkpoint:
-        return restore(this, Path(config.checkpoint), config.model)
-    method = dataclasses.replace(METHODS['separate'], learning_rate=config.learning_rate)
-    return train_network(this, 'teacher', method, aux={})
-
-
-def obtain_separate(this: Run) -> Trained:
-    """The student trained without a teacher, which the attack is crafted on."""
-    if this.config.attack.checkpoint:
-        return restore(this, Path(this.config.attack.checkpoint), this.config.student.model)
-    return train_network(this, 'separate', METHODS['separate'], aux={})
 
 
 def restore(this: Run, folder: Path, model: str) -> Trained:
@@ -191,7 +189,6 @@ def train_network(this: Run, name: str, method: Method, *, aux: dict[str, np.nda
                 devices=this.devices,
                 measures=measures,
                 save_seconds=config.save_seconds,
-                folder=folder,
             )
         finally:
             progress.close()
@@ -202,10 +199,8 @@ def train_network(this: Run, name: str, method: Method, *, aux: dict[str, np.nda
 
 
 def obtain_outputs(this: Run, teachers: Sequence[Trained]) -> teacher_outputs.TeacherOutputs:
-    """The teachers' logits on training and test images: given, cached with the run, or computed now."""
+    """The teachers' logits on training and test images, cached with the run or computed now."""
     dataset, path = this.dataset, this.workdir / 'teacher_outputs.npz'
-    if this.config.teacher.logits:
-        return teacher_outputs.load_given(Path(this.config.teacher.logits), dataset)
     key = teacher_outputs.digest(
         [teacher.network.variables for teacher in teachers],
         np.array([dataset.name, dataset.train.fingerprint(), dataset.test.fingerprint(), 'x/255']).astype('S'),
@@ -332,19 +327,19 @@ def _is_separate(config: ConfigDict) -> bool:
     return config.method == 'separate' and not config.self_regulate and config.student.learning_rate is None
 
 
-def _claim(workdir: Path, config: ConfigDict) -> None:
-    """Makes the workdir this config's, or refuses one that is another's."""
+def _check_workdir(workdir: Path, config: ConfigDict) -> None:
+    """Refuses a workdir that cannot be written to, or that holds a run of another config."""
     path = workdir / 'config.json'
-    wanted = json.loads(config.to_json())
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            write_json(path, wanted)
-            return
-        found = json.loads(path.read_text(encoding='utf-8'))
+        with tempfile.TemporaryFile(dir=workdir):
+            pass
+        found = _flat(json.loads(path.read_text(encoding='utf-8'))) if path.exists() else None
     except (OSError, json.JSONDecodeError) as error:
         raise InputError(f'cannot use workdir {workdir} ({error}); give another --workdir') from None
-    found, wanted = _flat(found), _flat(wanted)
+    if found is None:
+        return
+    wanted = _flat(json.loads(config.to_json()))
     for name in sorted(found.keys() | wanted.keys()):
         # Data may have moved; the teacher outputs' key notices if it changed.
         if name != 'dataset.data_dir' and found.get(name) != wanted.get(name):

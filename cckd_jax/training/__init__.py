@@ -4,6 +4,7 @@ from cckd_jax.training.checkpoints import Checkpoints as Checkpoints
 from cckd_jax.training.checkpoints import load_network as load_network
 from cckd_jax.training.loop import NonFiniteLoss as NonFiniteLoss
 from cckd_jax.training.loop import Schedule as Schedule
+from cckd_jax.training.loop import check_batch as check_batch
 from cckd_jax.training.loop import train as train
 from cckd_jax.training.state import Frozen as Frozen
 from cckd_jax.training.state import TrainState as TrainState

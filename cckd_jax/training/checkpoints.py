@@ -49,6 +49,14 @@ class Checkpoints:
             ),
         )
 
+    def describe(self) -> str:
+        """Where the newest checkpoint is, in words."""
+        self._manager.wait_until_finished()
+        newest = self._manager.latest_step()
+        if newest is None:
+            return 'there is no checkpoint yet'
+        return f'the last good checkpoint, after epoch {newest - 1}, is kept in {self._folder / str(newest)}'
+
     def restore(self, state: TrainState) -> tuple[int, TrainState]:
         """Returns the newest readable checkpoint as (epochs done, state), or (0, the given state).
 

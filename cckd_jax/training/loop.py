@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -60,7 +59,6 @@ def train(
     devices: Sequence[jax.Device],
     measures: Callable[[TrainState], Row] = lambda state: {},
     save_seconds: float = 10.0,
-    folder: Path,
 ) -> TrainState:
     """Trains to the end of the schedule, from the newest checkpoint where there is one.
 
@@ -74,13 +72,12 @@ def train(
       devices: all hold the state; the batch is split over them.
       measures: further columns of an epoch's row, such as the accuracy on held-out data.
       save_seconds: 0 saves after every epoch.
-      folder: of the run, for messages.
 
     Raises:
       NonFiniteLoss: the loss, the gradient or a weight became NaN or infinite.
       InputError: the batch does not divide over the devices, or is larger than an epoch.
     """
-    _check_batch(schedule, devices)
+    check_batch(schedule.batch_size, len(schedule.layout), devices)
     done, state = checkpoints.restore(state)
     for observer in observers:
         observer.start(done)
@@ -91,7 +88,7 @@ def train(
     for epoch in range(done, schedule.epochs):
         state = state.replace(epoch=replicate(jnp.int32(epoch), devices))
         started = time.monotonic()
-        totals = _Totals(folder)
+        totals = _Totals(checkpoints)
         pending = None
         for indices in epoch_batches(schedule.layout, batch_size=schedule.batch_size, seed=schedule.seed, epoch=epoch):
             state, metrics = step(state, frozen, indices.reshape(len(devices), -1))
@@ -107,7 +104,7 @@ def train(
         last = epoch + 1 == schedule.epochs
         if last or time.monotonic() - saved >= save_seconds:
             if not _all_finite(state.params):
-                raise _diverged(epoch, int(state.step), folder)
+                raise _diverged(epoch, totals.steps, checkpoints)
             checkpoints.save(epoch + 1, state)
             saved = time.monotonic()
     return state
@@ -116,15 +113,15 @@ def train(
 class _Totals:
     """Sums over the steps of one epoch."""
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    def __init__(self, checkpoints: Checkpoints):
+        self._checkpoints = checkpoints
         self._sums = {'loss': 0.0, 'presented': 0, 'kept': 0, 'correct': 0}
-        self._steps = 0
+        self.steps = 0
 
     def add(self, epoch: int, metrics: dict[str, Any], observers: Sequence[Observer]) -> None:
-        self._steps += 1
+        self.steps += 1
         if not metrics['finite']:
-            raise _diverged(epoch, self._steps, self._folder)
+            raise _diverged(epoch, self.steps, self._checkpoints)
         kept = int(metrics['kept'])
         self._sums['loss'] += float(metrics['loss']) * kept
         self._sums['kept'] += kept
@@ -145,16 +142,16 @@ class _Totals:
         }
 
 
-def _check_batch(schedule: Schedule, devices: Sequence[jax.Device]) -> None:
-    (size, examples) = (schedule.batch_size, len(schedule.layout))
-    if size > examples:
+def check_batch(batch_size: int, examples: int, devices: Sequence[jax.Device]) -> None:
+    """Raises InputError for a batch that is larger than an epoch or does not divide over the devices."""
+    if batch_size > examples:
         raise InputError(
-            f'batch_size={size} is larger than the {examples} training examples; '
+            f'batch_size={batch_size} is larger than the {examples} training examples; '
             f'set --config.batch_size to at most {examples}'
         )
-    if size % len(devices):
+    if batch_size % len(devices):
         raise InputError(
-            f'batch_size={size} does not divide over {len(devices)} devices; '
+            f'batch_size={batch_size} does not divide over {len(devices)} devices; '
             f'set --config.batch_size to a multiple of {len(devices)}'
         )
 
@@ -163,8 +160,8 @@ def _all_finite(tree: Any) -> bool:
     return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree))
 
 
-def _diverged(epoch: int, step: int, folder: Path) -> NonFiniteLoss:
+def _diverged(epoch: int, step: int, checkpoints: Checkpoints) -> NonFiniteLoss:
     return NonFiniteLoss(
-        f'the loss or a weight became NaN or infinite in epoch {epoch}, step {step} of it; the last good checkpoint is '
-        f'kept in {folder / "checkpoints"}; lower the learning rate (or raise the temperature) in a new workdir'
+        f'the loss or a weight became NaN or infinite in epoch {epoch}, step {step} of it; {checkpoints.describe()}; '
+        'lower the learning rate, or raise the temperature, in a new workdir'
     )

@@ -1,0 +1,149 @@
+"""One clear line for every kind of bad input, a non-zero exit, no traceback, and nothing left that was not there."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from cckd_jax import cli, experiment
+from cckd_jax.training import load_network
+
+ROOT = Path(__file__).parents[1]
+
+
+def main(*arguments, config=None):
+    config = config or f'{ROOT}/configs/digits_lenet.py:smoke'
+    run = lambda config, workdir: experiment.run(config, workdir, devices=jax.devices()[:1])
+    return cli.main(run, 'the usage', ['main.py', f'--config={config}', *map(str, arguments)])
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (['--config.temprature=3'], "unknown config key 'temprature' (did you mean 'temperature'?)"),
+        (['--config.dataset.nam=3'], "unknown config key 'dataset.nam' (did you mean 'name'?)"),
+        (['--config.seed.high=3'], "unknown config key 'seed.high'; there are: none below"),
+        (['--config.temperature=0'], 'temperature=0.0 must be above 0; set --config.temperature'),
+        (['--config.temperature=warm'], "could not convert string to float: 'warm'"),
+        (['--config.margin_temperature=-1'], 'margin_temperature=-1.0 must be above 0'),
+        (['--config.alpha=-0.5'], 'alpha=-0.5 must be 0 or above'),
+        (['--config.alpha=nan'], 'alpha=nan must be 0 or above'),
+        (['--config.hard_weight=-1'], 'hard_weight=-1.0 must be 0 or above'),
+        (['--config.validation_fraction=1'], 'validation_fraction=1.0 must be in [0, 1)'),
+        (['--config.attack.epsilon=1.5'], 'attack.epsilon=1.5 must be in [0, 1]'),
+        (['--config.batch_size=0'], 'batch_size=0 must be above 0'),
+        (['--config.student.epochs=0'], 'student.epochs=0 must be above 0'),
+        (['--config.method=cckd'], "unknown method 'cckd' (did you mean 'cckd_t'?)"),
+        (['--config.teacher.model=lenet'], "unknown model 'lenet' (did you mean 'lenet5'?)"),
+        (['--config.student.model=lenet5half'], "unknown model 'lenet5half' (did you mean 'lenet5_half'?)"),
+        (['--config.dataset.name=digit'], "unknown data set 'digit' (did you mean 'digits'?)"),
+        (['--config.optimizer.name=adan'], "unknown optimizer 'adan' (did you mean 'adam'?)"),
+        (['--config.batch_size=513'], 'batch_size=513 is larger than the 512 training examples'),
+        (['--config.teacher.checkpoint=/nowhere'], 'no readable checkpoint in /nowhere/checkpoints'),
+        (['--config.attack.checkpoint=/nowhere'], 'no readable checkpoint in /nowhere/checkpoints'),
+        (['--config.teacher.logits=/nowhere.npz'], 'no file of teacher logits at /nowhere.npz'),
+        (['--config.teacher.logits=a', '--config.teacher.checkpoint=b'], 'are both given'),
+        (['--verbosely'], "Unknown command line flag 'verbosely'"),
+        (['runs'], "unexpected argument 'runs'"),
+    ],
+)
+def test_a_bad_argument_is_one_line(arguments, said, tmp_path, capsys):
+    assert main(*arguments, f'--workdir={tmp_path / "run"}') == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('error: ')
+    assert said in line
+    assert not (tmp_path / 'run' / 'config.json').exists()
+
+
+def test_a_bad_config_file_is_one_line(tmp_path, capsys):
+    broken = tmp_path / 'broken.py'
+    broken.write_text('def get_config(variant):\n    return 1 / 0\n')
+    for config, said in (
+        (f'{ROOT}/configs/digit_lenet.py', "(did you mean '"),
+        (tmp_path / 'absent.py', 'no config file at'),
+        (ROOT / 'README.md', 'no config file at'),
+        (f'{ROOT}/configs/digits_lenet.py:smoky', "unknown config variant 'smoky' (did you mean 'smoke'?)"),
+        (broken, 'broken.py cannot be used: ZeroDivisionError: division by zero'),
+    ):
+        assert main(f'--workdir={tmp_path / "run"}', config=config) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line
+    assert main() == 2
+    assert '--workdir is missing' in capsys.readouterr().err
+
+
+def test_a_workdir_that_cannot_be_used(tmp_path, capsys):
+    (tmp_path / 'file').write_text('')
+    assert main(f'--workdir={tmp_path / "file" / "run"}') == 2
+    assert 'cannot use workdir' in capsys.readouterr().err
+    (tmp_path / 'config.json').write_text('{"method": ')
+    assert main(f'--workdir={tmp_path}') == 2
+    assert 'cannot use workdir' in capsys.readouterr().err
+
+
+def test_a_workdir_of_another_config_is_left_alone(trained, capsys):
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob('*') if path.is_file()}
+    held = json.loads((trained / 'config.json').read_text())
+    assert main(f'--workdir={trained}') == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f'holds a run with alpha={held["alpha"]}, this one has 0.02' in line
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob('*') if path.is_file()} == before
+
+
+def test_a_teacher_of_another_architecture_is_refused(trained, tmp_path, capsys):
+    arguments = [f'--config.teacher.checkpoint={trained / "student"}', f'--workdir={tmp_path / "run"}']
+    assert main(*arguments) == 2
+    assert "has model 'lenet5_half', this run needs 'lenet5'" in capsys.readouterr().err
+
+
+def test_a_stale_teacher_cache_is_refused(trained, tmp_path, capsys):
+    workdir = tmp_path / 'run'
+    fields = [
+        f'--config.teacher.checkpoint={trained / "teacher"}',
+        f'--config.attack.checkpoint={trained / "separate"}',
+        f'--workdir={workdir}',
+    ]
+    assert main(*fields) == 0
+    (workdir / 'report.md').unlink()
+    cache = workdir / 'teacher_outputs.npz'
+    import numpy as np
+
+    np.savez(cache, **{**np.load(cache), 'key': np.array('of another teacher')})
+    capsys.readouterr()
+    assert main(*fields) == 2
+    assert 'was computed for other teacher weights' in capsys.readouterr().err
+    cache.unlink()
+    assert main(*fields) == 0
+
+
+def test_a_student_can_teach(trained, tmp_path):
+    """A student's folder is a teacher's checkpoint, and holds the student alone."""
+    arguments = [
+        f'--config.teacher.checkpoint={trained / "student"}',
+        '--config.teacher.model=lenet5_half',
+        f'--workdir={tmp_path / "run"}',
+    ]
+    assert main(*arguments) == 0
+    (_, variables) = load_network(trained / 'student')
+    assert variables.keys() == {'params'}
+
+
+def test_help_is_the_usage(capsys):
+    assert main('--help') == 0
+    assert 'the usage' in capsys.readouterr().out
+
+
+def test_from_the_shell(tmp_path):
+    def launch(*arguments):
+        command = [sys.executable, 'launch/main.py', *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    done = launch('--config=configs/nope.py', f'--workdir={tmp_path}')
+    assert (done.returncode, done.stdout) == (2, '')
+    assert len(done.stderr.splitlines()) == 1
+    done = launch('--help')
+    assert done.returncode == 0
+    assert '--config=configs/digits_lenet.py' in done.stdout

@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+
+from cckd_jax import cli, experiment
+from cckd_jax import config as settings
+from cckd_jax.methods import METHODS
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_smoke_takes_the_whole_path(name, tmp_path, one_device):
+    config = cli._load(f'{ROOT}/configs/{name}.py:smoke')
+    results = experiment.run(config, tmp_path / 'run', devices=one_device)
+    assert results['dataset'] == 'digits'
+    assert (tmp_path / 'run' / 'report.md').exists()
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_a_config_is_locked_valid_and_says_how_to_run_it(name):
+    config = cli._load(f'{ROOT}/configs/{name}.py')
+    settings.check(config)
+    assert config.is_locked
+    assert config.method in METHODS
+    text = (ROOT / 'configs' / f'{name}.py').read_text()
+    assert f'--config=configs/{name}.py' in text.split('"""')[1]
+
+
+def test_the_papers_settings():
+    for name, epsilon in (('mnist_lenet', 0.15), ('fashion_mnist_lenet', 0.05)):
+        config = cli._load(f'{ROOT}/configs/{name}.py')
+        method = experiment.resolve_method(config)
+        assert (config.batch_size, config.teacher.epochs, config.student.epochs) == (512, 200, 200)
+        assert (config.attack.epsilon, config.attack.samples) == (epsilon, 30_000)
+        assert (config.teacher.learning_rate, method.learning_rate) == (1e-3, 1e-2)
+        hyperparameters = method.hyperparameters
+        assert (hyperparameters['alpha'], hyperparameters['temperature']) == (0.01, 20.0)
+        assert hyperparameters['margin_temperature'] is None
+        assert hyperparameters['confidence_temperature'] is None
+
+
+def test_overrides_replace_the_rows_own_values():
+    config = settings.default()
+    config.method = 'kd'
+    config.hard_weight = 0.7
+    config.temperature = 4.0
+    assert experiment.resolve_method(config).hyperparameters == {'temperature': 4.0, 'hard_weight': 0.7}
