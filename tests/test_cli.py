@@ -89,7 +89,7 @@ def test_a_workdir_of_another_config_is_left_alone(trained, capsys):
     held = json.loads((trained / 'config.json').read_text())
     assert main(f'--workdir={trained}') == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f'holds a run with alpha={held["alpha"]}, this one has 0.02' in line
+    assert f'holds a run with attack.samples={held["attack"]["samples"]}, this one has 64' in line
     assert {path: path.stat().st_mtime_ns for path in trained.rglob('*') if path.is_file()} == before
 
 
