@@ -3,6 +3,10 @@
 Config files import this module alone, so that they load in milliseconds.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -16,6 +20,7 @@ def default() -> ConfigDict:
     config.seed = 0
     config.batch_size = 512
     config.validation_fraction = 0.0
+    config.precision = 'float32'  # what networks compute in: float32 or bfloat16; parameters and losses are float32
 
     config.temperature = placeholder(float)
     config.confidence_temperature = placeholder(float)
@@ -30,8 +35,13 @@ def default() -> ConfigDict:
     config.dataset.image_shape = (28, 28, 1)  # what the embedded digits are brought to
     config.dataset.examples = placeholder(int)  # keep only so many training examples
 
+    config.augmentation = ConfigDict()  # with any of it the teacher runs inside the step
+    config.augmentation.crop = 0  # pixels around an image before a window of its size is cut from it
+    config.augmentation.flip = False  # left and right
+
     config.teacher = ConfigDict()
-    config.teacher.model = 'lenet5'
+    config.teacher.model = 'lenet5'  # a name, or package.module:factory
+    config.teacher.options = ConfigDict()  # fields of the network's class, such as width
     config.teacher.epochs = 200
     config.teacher.learning_rate = 1e-3
     config.teacher.checkpoint = placeholder(str)  # a folder such as RUN/teacher: restored, not trained
@@ -39,6 +49,7 @@ def default() -> ConfigDict:
 
     config.student = ConfigDict()
     config.student.model = 'lenet5_half'
+    config.student.options = ConfigDict()
     config.student.epochs = 200
     config.student.learning_rate = placeholder(float)
 
@@ -56,8 +67,13 @@ def default() -> ConfigDict:
     return config
 
 
-def variant(config: ConfigDict, name: str) -> ConfigDict:
+def variant(config: ConfigDict, name: str, *, narrow: Mapping[str, Any] = MappingProxyType({})) -> ConfigDict:
     """What follows the colon of `--config=FILE:name`: nothing, or `smoke` for the whole path in seconds.
+
+    Args:
+      config: of the file.
+      name: what follows the colon.
+      narrow: options of both networks that make them small enough for `smoke`.
 
     Raises:
       InputError: there is no such variant.
@@ -72,6 +88,8 @@ def variant(config: ConfigDict, name: str) -> ConfigDict:
     config.teacher.epochs = 2
     config.student.epochs = 2
     config.attack.samples = 64
+    for part in (config.teacher, config.student):
+        part.options.update(narrow)
     return config
 
 
@@ -88,6 +106,13 @@ def check(config: ConfigDict) -> None:
     _require(config, 'validation_fraction', lambda value: 0 <= value < 1, 'in [0, 1)')
     _require(config, 'attack.epsilon', lambda value: 0 <= value <= 1, 'in [0, 1]: pixels are')
     _require(config, 'dataset.examples', lambda value: value is None or value > 0, 'above 0')
+    _require(config, 'augmentation.crop', lambda value: value >= 0, '0 or above')
+    _require(config, 'precision', lambda value: value in ('float32', 'bfloat16'), 'float32 or bfloat16')
+    if config.teacher.logits is not None and (config.augmentation.crop or config.augmentation.flip):
+        raise InputError(
+            'teacher.logits belong to images as they are, and augmentation changes them every epoch; '
+            'give teacher.checkpoint, or set augmentation.crop=0 and augmentation.flip=false'
+        )
     if config.teacher.checkpoint is not None and config.teacher.logits is not None:
         raise InputError('teacher.checkpoint and teacher.logits are both given; a teacher comes from one of them')
 

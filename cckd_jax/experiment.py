@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,7 +68,7 @@ def run(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Device
     settings.check(config)
     method = resolve_method(config)
     for part in (config.teacher, config.student):
-        lookup(models.MODELS, part.model, 'model')
+        create_model(config, part, num_classes=2)
     lookup(optimizers.OPTIMIZERS, config.optimizer.name, 'optimizer')
     lookup(optimizers.SCHEDULES, config.optimizer.schedule, 'schedule')
     workdir = Path(workdir)
@@ -85,20 +86,23 @@ def run(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Device
     )
     this = Run(config, workdir, dataset, list(devices or jax.local_devices()))
     training.check_batch(config.batch_size, len(dataset.train), this.devices)
+    for part in (config.teacher, config.student):
+        module = create_model(config, part, dataset.num_classes)
+        models.check_fits(part.model, module, dataset.image_shape, dataset.num_classes)
     # Whatever is given is read before anything is trained, and before the workdir becomes this config's.
     logits = config.teacher.logits and teacher_outputs.load_given(Path(config.teacher.logits), dataset)
-    teacher = config.teacher.checkpoint and restore(this, Path(config.teacher.checkpoint), config.teacher.model)
-    separate = config.attack.checkpoint and restore(this, Path(config.attack.checkpoint), config.student.model)
+    teacher = config.teacher.checkpoint and restore(this, Path(config.teacher.checkpoint), config.teacher)
+    separate = config.attack.checkpoint and restore(this, Path(config.attack.checkpoint), config.student)
     write_json(workdir / 'config.json', json.loads(config.to_json()))
     if not logits:
         alone = dataclasses.replace(METHODS['separate'], learning_rate=config.teacher.learning_rate)
-        teacher = teacher or train_network(this, 'teacher', alone, aux={})
+        teacher = teacher or train_network(this, 'teacher', alone)
     teachers = [teacher] if teacher else []
     outputs = logits or obtain_outputs(this, teachers)
-    student = train_network(this, 'student', method, aux={'teacher_logits': outputs.train})
+    student = train_network(this, 'student', method, teachers=teachers, outputs=outputs)
     if _is_separate(config):
         separate = student
-    separate = separate or train_network(this, 'separate', METHODS['separate'], aux={})
+    separate = separate or train_network(this, 'separate', METHODS['separate'])
     results = evaluate(this, method, teachers, outputs, student, separate)
     write_json(workdir / 'results.json', results)
     write_text(workdir / 'report.md', report.render(results))
@@ -120,38 +124,62 @@ def resolve_method(config: ConfigDict) -> Method:
     return method.configured(**taken)
 
 
-def restore(this: Run, folder: Path, model: str) -> Trained:
+def create_model(config: ConfigDict, part: ConfigDict, num_classes: int) -> nn.Module:
+    """The network of `config.teacher` or `config.student`."""
+    options = part.options.to_dict()
+    if config.precision != 'float32':
+        options['dtype'] = jnp.dtype(config.precision)
+    return models.create(part.model, num_classes, **options)
+
+
+def restore(this: Run, folder: Path, part: ConfigDict) -> Trained:
     """A network from a checkpoint folder, checked to be what the config says.
 
     Raises:
       InputError: there is no readable checkpoint, or it holds another network or was made for other data.
     """
     (meta, variables) = training.load_network(folder)
-    expected = _meta(this, model)
-    for name, value in expected.items():
+    for name, value in _meta(this, part).items():
         if meta.get(name) != value:
             raise InputError(
                 f'the checkpoint in {folder} has {name} {meta.get(name)!r}, this run needs {value!r}; '
                 'name another checkpoint, or set the model and data set to match'
             )
-    network = models.Network(models.create(model, this.dataset.num_classes), variables)
-    return Trained(network, meta, [])
+    module = create_model(this.config, part, this.dataset.num_classes)
+    return Trained(models.Network(module, variables), meta, [])
 
 
-def train_network(this: Run, name: str, method: Method, *, aux: dict[str, np.ndarray]) -> Trained:
+def train_network(
+    this: Run,
+    name: str,
+    method: Method,
+    *,
+    teachers: Sequence[Trained] = (),
+    outputs: teacher_outputs.TeacherOutputs | None = None,
+) -> Trained:
     """Trains a network to its last epoch in `<workdir>/<name>`, or picks it up there.
 
     Args:
       this: the run.
       name: `teacher`, `student` or `separate`.
       method: what it is trained by.
-      aux: per-example constants for the method.
+      teachers: the networks that `outputs` are of.
+      outputs: logits on the images as they are; not used where images are augmented.
     """
     config = this.config
     part = config.teacher if name == 'teacher' else config.student
     folder = this.workdir / name
     folder.mkdir(exist_ok=True)
     split = this.dataset.train
+    augment = data.augmentation(crop=config.augmentation.crop, flip=config.augmentation.flip)
+    live = augment is not None and 'teacher_logits' in method.needs
+    aux = {}
+    if live:
+        say(f'{name}: images are augmented, so teacher outputs are not cached; the teacher runs inside the step')
+    elif 'teacher_logits' in method.needs:
+        aux['teacher_logits'] = outputs.train
+    modules = tuple(teacher.network.module for teacher in teachers) if live else ()
+    weights = tuple(teacher.network.variables for teacher in teachers) if live else ()
     layout = method.layout(split.labels, aux)
     schedule = training.Schedule(part.epochs, config.batch_size, config.seed, layout)
     rate = config.student.learning_rate if name == 'student' else None
@@ -162,14 +190,14 @@ def train_network(this: Run, name: str, method: Method, *, aux: dict[str, np.nda
         steps=schedule.steps,
         weight_decay=config.optimizer.weight_decay,
     )
-    module = models.create(part.model, this.dataset.num_classes)
+    module = create_model(config, part, this.dataset.num_classes)
     # Student and separate student start alike, so that the two are compared on equal terms; a teacher does not.
     key = jax.random.fold_in(jax.random.key(config.seed), 0 if name == 'teacher' else 1)
-    state = training.initial_state(method, module, (), optimizer, split, key)
-    step = training.make_step(method, module, (), optimizer, devices=this.devices)
-    frozen = training.frozen_data(split, {need: aux[need] for need in method.needs}, key)
+    state = training.initial_state(method, module, modules, optimizer, split, key)
+    step = training.make_step(method, module, modules, optimizer, devices=this.devices, augment=augment)
+    frozen = training.frozen_data(split, aux, key, weights)
     writer, progress = MetricsWriter(folder), Progress(name, part.epochs, len(layout))
-    meta = _meta(this, part.model)
+    meta = _meta(this, part)
 
     def measures(state: training.TrainState) -> dict[str, float]:
         if not len(this.dataset.validation):
@@ -356,9 +384,10 @@ def _flat(values: dict[str, Any], prefix: str = '') -> dict[str, Any]:
     return flat
 
 
-def _meta(this: Run, model: str) -> dict[str, Any]:
+def _meta(this: Run, part: ConfigDict) -> dict[str, Any]:
     return {
-        'model': model,
+        'model': part.model,
+        'options': json.loads(part.options.to_json()),
         'num_classes': this.dataset.num_classes,
         'image_shape': list(this.dataset.image_shape),
     }

@@ -1,5 +1,3 @@
-import io
-
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -32,10 +30,8 @@ def prepare_tiny_mnist(folder):
 
             def _generate_examples(self, count):
                 for key in range(count):
-                    encoded = io.BytesIO()
-                    Image.fromarray(np.full((28, 28), key, np.uint8)).save(encoded, 'PNG')
-                    encoded.seek(0)
-                    yield key, {'image': encoded, 'label': key % 10}
+                    image = Image.fromarray(np.full((28, 28), key, np.uint8))
+                    yield key, {'image': image, 'label': key % 10}
 
         Mnist(data_dir=str(folder), file_format='array_record').download_and_prepare()
 

@@ -57,7 +57,8 @@ def test_an_unknown_model_is_named_with_its_neighbour():
 def test_the_banded_convolution_is_flaxs(size, channels, kernel, padding, seed):
     images = jax.random.normal(jax.random.key(seed), (3, *size, channels))
     plain = nn.Conv(4, (kernel, kernel), padding=padding)
-    banded = nn.Conv(4, (kernel, kernel), padding=padding, conv_general_dilated=layers._banded)
+    lower = lambda images, kernel, strides, padding, **rest: layers._banded(images, kernel, padding)
+    banded = nn.Conv(4, (kernel, kernel), padding=padding, conv_general_dilated=lower)
     variables = plain.init(jax.random.key(seed + 1), images)
 
     def value_and_gradients(module):
@@ -71,10 +72,11 @@ def test_the_banded_convolution_is_flaxs(size, channels, kernel, padding, seed):
 
 
 @pytest.mark.parametrize('size', [4, 5, 7])
-def test_the_sliced_pool_is_flaxs(size):
+@pytest.mark.parametrize(('window', 'stride'), [(2, 2), (3, 2), (3, 1)])
+def test_the_sliced_pool_is_flaxs(size, window, stride):
     images = jax.random.normal(jax.random.key(size), (2, size, size + 1, 3))
-    pool = layers.MaxPool(2)
-    plain = lambda x: nn.max_pool(x, (2, 2), (2, 2))
+    pool = layers.MaxPool(window, stride)
+    plain = lambda x: nn.max_pool(x, (window, window), (stride, stride))
     for found, expected in zip(
         *(jax.value_and_grad(lambda x, f=f: jnp.sum(jnp.sin(f(x))))(images) for f in (pool, plain)),
         strict=True,

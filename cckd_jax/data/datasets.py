@@ -1,8 +1,8 @@
 """Data sets as uint8 arrays in memory, read once through `tfds.data_source`."""
 
 import contextlib
-import hashlib
 import io
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,30 +12,11 @@ from tqdm import tqdm
 from cckd_jax import cache
 from cckd_jax.data import prepare
 from cckd_jax.data.digits import SHAPES, Digits, config_name
+from cckd_jax.data.npz import read_npz
+from cckd_jax.data.split import Split
 from cckd_jax.errors import InputError
 
 _CHUNK = 1000
-
-
-class Split(NamedTuple):
-    """Images uint8 `[N, H, W, C]` and labels int32 `[N]`."""
-
-    images: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, rows: np.ndarray) -> 'Split':
-        """The examples at these places."""
-        return Split(self.images[rows], self.labels[rows])
-
-    def fingerprint(self) -> str:
-        """A digest of every pixel and label, in their order."""
-        digest = hashlib.sha256(repr((self.images.shape, self.images.dtype)).encode())
-        digest.update(np.ascontiguousarray(self.images))
-        digest.update(np.ascontiguousarray(self.labels))
-        return digest.hexdigest()[:16]
 
 
 class Dataset(NamedTuple):
@@ -65,7 +46,8 @@ def load(
     """Reads a data set into memory.
 
     Args:
-      name: `digits`, or a TFDS image classification set with the splits train and test.
+      name: `digits`, a TFDS image classification set with the splits train and test, or the path of an `.npz` with
+        x_train, y_train, x_test and y_test.
       data_dir: where TFDS prepared it; its own folder when None.
       image_shape: what the embedded digits are brought to; others keep their shape.
       examples: how many training examples to keep, from the front; all when None.
@@ -78,22 +60,22 @@ def load(
     >>> load('digits').train.images.shape
     (1437, 28, 28, 1)
     """
-    builder = _digits(image_shape) if name == 'digits' else _prepared(name, data_dir)
-    missing = {'train', 'test'} - set(builder.info.splits)
-    if missing or not {'image', 'label'} <= set(builder.info.features or ()):
-        raise InputError(
-            f'data set {name!r} must have the splits train and test with image and label; '
-            f'it has the splits {sorted(builder.info.splits)} of {sorted(builder.info.features or ())}'
+    if name.endswith('.npz'):
+        (train, test) = read_npz(Path(name))
+        classes = 1 + max(train.labels.max(), test.labels.max())
+    else:
+        (train, test, classes) = _from_tfds(
+            name, _digits(image_shape) if name == 'digits' else _prepared(name, data_dir)
         )
-    classes = builder.info.features['label'].num_classes
-    (train, test) = (_read(builder, split, classes) for split in ('train', 'test'))
+    if classes < 2:
+        raise InputError(f'data set {name!r} has one class alone; there is nothing to tell apart')
     if examples is not None:
         train = train.take(np.arange(min(examples, len(train))))
     held_out = int(len(train) * validation_fraction)
     rows = np.random.default_rng(seed).permutation(len(train)) if held_out else np.arange(len(train))
     return Dataset(
-        name,
-        classes,
+        Path(name).stem if name.endswith('.npz') else name,
+        int(classes),
         train.take(np.sort(rows[held_out:])),
         train.take(np.sort(rows[:held_out])),
         test,
@@ -110,6 +92,22 @@ def _digits(image_shape: tuple[int, int, int]) -> tfds.core.DatasetBuilder:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             builder.download_and_prepare()
     return builder
+
+
+def _from_tfds(name: str, builder: tfds.core.DatasetBuilder) -> tuple[Split, Split, int]:
+    missing = {'train', 'test'} - set(builder.info.splits)
+    if missing or not {'image', 'label'} <= set(builder.info.features or ()):
+        raise InputError(
+            f'data set {name!r} must have the splits train and test with image and label; '
+            f'it has the splits {sorted(builder.info.splits)} of {sorted(builder.info.features or ())}'
+        )
+    shape = builder.info.features['image'].shape
+    if None in shape:
+        raise InputError(
+            f'data set {name!r} has images of unequal sizes {shape}; resize them, and give them as an .npz'
+        )
+    classes = builder.info.features['label'].num_classes
+    return _read(builder, 'train', classes), _read(builder, 'test', classes), classes
 
 
 def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:

@@ -9,29 +9,20 @@ from cckd_jax.models.base import Classifier, Layer
 class LeNet5(Classifier):
     """Two 5x5 convolutions with 2x2 max pools, then dense layers of 120, 84 and `num_classes`.
 
-    61,706 parameters at 28x28x1 and ten classes; with filters (3, 8), LeNet-5-Half, 35,820. Layer sizes follow from
-    the paper's counts (about 62K and 36K); it gives no others.
-
-    Attributes:
-      num_classes: C.
-      filters: channels of the two convolutions.
+    61,706 parameters at 28x28x1 and ten classes; at width 0.5, which is of the convolutions alone, 35,820. Layer sizes
+    follow from the paper's counts (about 62K and 36K); it gives no others.
     """
 
-    num_classes: int = 10
-    filters: tuple[int, int] = (6, 16)
-
     def setup(self):
-        self.conv1 = layers.conv(self.filters[0], 5, padding=2)
-        self.conv2 = layers.conv(self.filters[1], 5)
-        self.dense1 = nn.Dense(120)
-        self.dense2 = nn.Dense(84)
-        self.dense3 = nn.Dense(self.num_classes)
+        self.conv1 = layers.conv(self.scaled(6), 5, padding=2, dtype=self.dtype)
+        self.conv2 = layers.conv(self.scaled(16), 5, dtype=self.dtype)
+        self.dense1 = nn.Dense(120, dtype=self.dtype)
+        self.dense2 = nn.Dense(84, dtype=self.dtype)
+        self.dense3 = nn.Dense(self.num_classes, dtype=self.dtype)
 
     def stages(self) -> tuple[tuple[Layer, ...], ...]:
-        return (
-            (self.conv1, nn.relu, layers.MaxPool(2)),
-            (self.conv2, nn.relu, layers.MaxPool(2)),
-        )
+        pool = layers.MaxPool(2, 2)
+        return ((self.conv1, nn.relu, pool), (self.conv2, nn.relu, pool))
 
     def classifier(self) -> tuple[Layer, ...]:
         return (layers.flatten, self.dense1, nn.relu, self.dense2, nn.relu, self.dense3)

@@ -13,6 +13,7 @@ import optax
 
 from cckd_jax.data import Split, to_unit
 from cckd_jax.methods import Method
+from cckd_jax.models import init
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -67,7 +68,7 @@ def initial_state(
 ) -> TrainState:
     """A student with fresh weights that has seen nothing."""
     images = to_unit(jnp.asarray(split.images[:1]))
-    variables = {'student': student.init(key, images)}
+    variables = {'student': init(student, key, images)}
     extra = method.extra(student, teachers)
     if extra is not None:
         features = student.apply(variables['student'], images, method='features')

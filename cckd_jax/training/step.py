@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cckd_jax.data import to_unit
+from cckd_jax.data import Augment, to_unit
 from cckd_jax.methods import Batch, Context, Method, Outputs
-from cckd_jax.models import Network, Training
+from cckd_jax.models import Network, Training, train_forward
 from cckd_jax.training.state import Frozen, TrainState, as_variables
 
 AXIS = 'batch'
@@ -31,12 +31,16 @@ def make_step(
     optimizer: optax.GradientTransformation,
     *,
     devices: Sequence[jax.Device] | None = None,
+    augment: Augment | None = None,
 ) -> Step:
     """Returns `step(state, frozen, indices) -> (state, metrics)`, pmapped over the devices.
 
     `state` (donated) and `frozen` are replicated (`replicate`); indices are int32 `[devices, B / devices]`, -1 where a
     row only fills up. Metrics are scalars over all devices: `loss` (weighted mean over the kept), `presented`, `kept`,
     `correct` (of the presented, before the update), `finite` (loss and gradient).
+
+    Where the method needs `teacher_logits` and `frozen.aux` has none, because images are augmented, the teachers run
+    inside the step.
     """
     teachers = tuple(teachers)
     extra_module = method.extra(student, teachers)
@@ -44,6 +48,14 @@ def make_step(
     def step(state: TrainState, frozen: Frozen, indices: chex.Array):
         batch = _gather(frozen, indices)
         keys = _example_keys(frozen.key, state.epoch, batch.index)
+        if augment is not None:
+            batch = batch.replace(image=augment(keys, batch.image))
+        if 'teacher_logits' in method.needs - frozen.aux.keys():
+            live = [
+                Network(module, variables)(batch.image)
+                for module, variables in zip(teachers, frozen.teachers, strict=True)
+            ]
+            batch = batch.replace(aux={**batch.aux, 'teacher_logits': jnp.stack(live, axis=1)})
         total = lambda values: jax.lax.psum(jnp.sum(values), AXIS)
 
         def context_of(params: Any, mean=None) -> Context:
@@ -61,14 +73,7 @@ def make_step(
             mode = Training(batch.valid, keys, AXIS)
             variables = {name: as_variables(params[name], state.batch_stats[name]) for name in ('student', 'extra')}
             stats = dict(state.batch_stats)
-            (logits, features), moved = student.apply(
-                variables['student'],
-                batch.image,
-                mode,
-                method='logits_and_features',
-                mutable=['batch_stats'],
-            )
-            stats['student'] = moved.get('batch_stats', {})
+            (logits, features, stats['student']) = train_forward(student, variables['student'], batch.image, mode)
             beside = None
             if extra_module is not None:
                 beside, moved = extra_module.apply(variables['extra'], features, mode, mutable=['batch_stats'])

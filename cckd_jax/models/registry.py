@@ -1,0 +1,92 @@
+"""Networks by name or by import path, and whether one takes the images it is to be given."""
+
+import functools
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cckd_jax.errors import InputError, lookup
+from cckd_jax.models import base
+from cckd_jax.models.alexnet import AlexNet
+from cckd_jax.models.lenet import LeNet5
+from cckd_jax.models.resnet import ResNet
+
+MODELS: Mapping[str, Callable[..., nn.Module]] = {
+    'lenet5': LeNet5,
+    'lenet5_half': functools.partial(LeNet5, width=0.5),
+    'alexnet': AlexNet,
+    'alexnet_half': functools.partial(AlexNet, width=0.5),
+    'resnet18': functools.partial(ResNet, blocks=(2, 2, 2, 2)),
+    'resnet34': functools.partial(ResNet, blocks=(3, 4, 6, 3)),
+}
+
+
+def create(name: str, num_classes: int = 10, **options: Any) -> nn.Module:
+    """Returns the network of that name; `.init(key, images)` and `.apply(variables, images)` need nothing more.
+
+    Args:
+      name: a key of `MODELS`, or `package.module:factory` for a Flax Linen module of one's own; the factory is called
+        with `num_classes` and the options.
+      num_classes: C.
+      **options: fields of the network's class, such as `width` or `dtype`.
+
+    Raises:
+      InputError: there is no network of that name, the path does not resolve, or an option is not one.
+
+    >>> import jax, jax.numpy as jnp
+    >>> lenet = create('lenet5_half')
+    >>> variables = lenet.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+    >>> sum(leaf.size for leaf in jax.tree.leaves(variables))
+    35820
+    """
+    factory = _imported(name) if ':' in name else lookup(MODELS, name, 'model')
+    try:
+        module = factory(num_classes=num_classes, **options)
+    except TypeError as error:
+        raise InputError(f'model {name!r} cannot be made with num_classes={num_classes}, {options}: {error}') from None
+    if not isinstance(module, nn.Module):
+        raise InputError(f'model {name!r} gives {type(module).__name__}, not a Flax Linen module')
+    return module
+
+
+def check_fits(name: str, module: nn.Module, image_shape: tuple[int, int, int], num_classes: int) -> None:
+    """Raises InputError for images that a network cannot take, without computing anything."""
+    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+
+    def shapes(images: jax.Array) -> tuple[Any, Any]:
+        variables = base.init(module, jax.random.key(0), images)
+        network = base.Network(module, variables)
+        return network(images), network.features(images) if isinstance(module, base.Classifier) else ()
+
+    try:
+        (logits, features) = jax.eval_shape(shapes, images)
+    except Exception as error:  # a user's module may raise anything; XLA and Flax raise their own for bad shapes
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        cause = 'too small for it' if isinstance(module, base.Classifier) else 'see what it says'
+        raise InputError(f'{name} cannot take images of {_text(image_shape)}, {cause}: {reason}') from None
+    if any(0 in stage.shape for stage in features):
+        raise InputError(
+            f'{name} cannot take images of {_text(image_shape)}, too small for it: nothing is left of them'
+        )
+    if logits.shape != (2, num_classes):
+        raise InputError(
+            f'{name} gives outputs of shape {logits.shape} for 2 images; {num_classes} classes need (2, {num_classes})'
+        )
+
+
+def _imported(path: str) -> Callable[..., nn.Module]:
+    (module, _, name) = path.partition(':')
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f'model {path!r} does not resolve: {error}; give package.module:factory, importable from here'
+        ) from None
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return 'x'.join(str(size) for size in shape)

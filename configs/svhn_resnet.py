@@ -1,0 +1,23 @@
+"""SVHN, ResNet-34 to ResNet-18: the last row of the CCKD paper's Table 1, at its settings.
+
+Expected (arXiv:2107.06993, Table 5): teacher .9464; separate .9445, cckd_l .9522, cckd_t .9539, cckd_t_reg .9531. The
+paper gives no alpha and no attack for SVHN: 0.01 is its value for MNIST and Fashion-MNIST, the attack is CIFAR-10's.
+
+python launch/main.py --config=configs/svhn_resnet.py --config.dataset.data_dir=DIR --workdir=runs/svhn_resnet
+"""
+
+from cckd_jax import config as base
+
+
+def get_config(variant: str = ''):
+    config = base.default()
+    config.dataset.name = 'svhn_cropped'
+    config.dataset.image_shape = (32, 32, 3)
+    config.teacher.model = 'resnet34'
+    config.student.model = 'resnet18'
+    config.alpha = 0.01
+    config.teacher.epochs = 200
+    config.student.epochs = 200
+    config.attack.epsilon = 0.15
+    config.attack.samples = 2500
+    return base.variant(config, variant, narrow={'width': 0.0625, 'blocks': (1, 1, 1, 1)})
