@@ -199,11 +199,13 @@ def train_network(
     writer, progress = MetricsWriter(folder), Progress(name, part.epochs, len(layout))
     meta = _meta(this, part)
 
+    predict = evaluation.predictor(module, devices=this.devices)
+
     def measures(state: training.TrainState) -> dict[str, float]:
         if not len(this.dataset.validation):
             return {}
-        network = models.Network(module, state.student)
-        return {'validation_accuracy': _accuracy(this, network, this.dataset.validation)}
+        logits = predict(jax.device_get(state.student), this.dataset.validation.images)
+        return {'validation_accuracy': float(_correct(logits, this.dataset.validation).mean())}
 
     with training.Checkpoints(folder, meta) as checkpoints:
         try:
@@ -337,9 +339,8 @@ def attack_transfer(this: Run, student: models.Network, attacked: models.Network
         )
         return (moved, *seen)
 
-    (moved, by_attacked, by_student) = evaluation.over_batches(
-        attack, (attacked.variables, student.variables), [images, labels], devices=this.devices, title='attacking'
-    )
+    apply = evaluation.batched(attack, arrays=2, devices=this.devices, title='attacking')
+    (moved, by_attacked, by_student) = apply((attacked.variables, student.variables), images, labels)
     figures.adversarial(
         this.workdir / 'figures' / 'adversarial.png', moved[:24], labels[:24], by_attacked[:24], epsilon=epsilon
     )

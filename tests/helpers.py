@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ import optax
 from cckd_jax import models, training
 from cckd_jax.data import Split
 from cckd_jax.methods import METHODS
+from cckd_jax.models import layers
 
 
 def softmax(logits, temperature=1.0):
@@ -35,21 +37,51 @@ def method_named(name, **changes):
     return dataclasses.replace(METHODS[name].configured(), **changes)
 
 
+class Tiny(models.Classifier):
+    """Every layer that minds devices, masks or modes, small enough to compile at once; for 8x8x3 images."""
+
+    def setup(self):
+        self.conv = layers.conv(6, 3, padding=1)
+        self.norms = [layers.BatchNorm() for _ in range(2)]
+        self.dense = nn.Dense(16)
+        self.drop = layers.Dropout(0.5)
+        self.output = nn.Dense(self.num_classes)
+
+    def stages(self):
+        return ((self.conv, nn.relu, layers.LocalResponseNorm(), layers.MaxPool(3, 2), self.norms[0]),)
+
+    def classifier(self):
+        return (layers.flatten, self.dense, nn.relu, self.drop, self.norms[1], self.output)
+
+
 class Bench:
     """A method's step over random images, on a chosen number of devices."""
 
-    def __init__(self, method, *, devices, count=32, optimizer=None, model='lenet5_half'):
+    def __init__(
+        self,
+        method,
+        *,
+        devices,
+        count=32,
+        optimizer=None,
+        module=None,
+        shape=(28, 28, 1),
+        teachers=(),
+        augment=None,
+    ):
         self.devices = jax.devices()[:devices]
-        self.split = random_split(count)
+        self.split = random_split(count, shape=shape)
         self.optimizer = optimizer or optax.sgd(0.1)
-        module = models.create(model)
+        module = module or models.create('lenet5_half')
         logits = 5.0 * np.random.default_rng(1).normal(size=(count, 1, 10)).astype(np.float32)
-        aux = {'teacher_logits': logits}
+        aux = {} if teachers else {'teacher_logits': logits}
         key = jax.random.key(0)
-        state = training.initial_state(method, module, (), self.optimizer, self.split, key)
+        modules = tuple(teacher.module for teacher in teachers)
+        weights = tuple(teacher.variables for teacher in teachers)
+        state = training.initial_state(method, module, modules, self.optimizer, self.split, key)
         self.state = training.replicate(state, self.devices)
-        self.frozen = training.replicate(training.frozen_data(self.split, aux, key), self.devices)
-        self.step = training.make_step(method, module, (), self.optimizer, devices=self.devices)
+        self.frozen = training.replicate(training.frozen_data(self.split, aux, key, weights), self.devices)
+        self.step = training.make_step(method, module, modules, self.optimizer, devices=self.devices, augment=augment)
 
     def run(self, batches, epoch=0):
         metrics = []

@@ -40,6 +40,17 @@ def test_the_papers_settings():
         assert hyperparameters['margin_temperature'] is None
         assert hyperparameters['confidence_temperature'] is None
 
+    for name, alpha, teacher, student, epochs in (
+        ('cifar10_alexnet', 0.008, 'alexnet', 'alexnet_half', 1000),
+        ('svhn_alexnet', 0.01, 'alexnet', 'alexnet_half', 500),
+        ('svhn_resnet', 0.01, 'resnet34', 'resnet18', 200),
+    ):
+        config = cli._load(f'{ROOT}/configs/{name}.py')
+        assert (config.teacher.model, config.student.model) == (teacher, student)
+        assert (config.batch_size, config.teacher.epochs, config.student.epochs) == (512, epochs, epochs)
+        assert (config.alpha, config.attack.epsilon, config.attack.samples) == (alpha, 0.15, 2500)
+        assert (config.augmentation.crop, config.augmentation.flip, config.precision) == (0, False, 'float32')
+
 
 def test_overrides_replace_the_rows_own_values():
     config = settings.default()

@@ -1,5 +1,10 @@
+import sys
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.io
 import tensorflow_datasets as tfds
 from PIL import Image
 
@@ -136,3 +141,122 @@ def test_a_damaged_data_set_is_one_line(tmp_path, monkeypatch):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(InputError, match="cannot read train of 'digits'"):
         data.load('digits')
+
+
+def write_npz(path, **changes):
+    random = np.random.default_rng(0)
+    arrays = {
+        'x_train': random.integers(0, 256, (20, 9, 8, 3)).astype(np.uint8),
+        'y_train': np.arange(20) % 4,
+        'x_test': random.integers(0, 256, (6, 9, 8, 3)).astype(np.uint8),
+        'y_test': np.arange(6) % 4,
+        **changes,
+    }
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    return arrays
+
+
+def test_a_data_set_of_ones_own(tmp_path):
+    arrays = write_npz(tmp_path / 'own.npz')
+    own = data.load(str(tmp_path / 'own.npz'))
+    assert (own.name, own.num_classes, own.image_shape) == ('own', 4, (9, 8, 3))
+    np.testing.assert_array_equal(own.train.images, arrays['x_train'])
+    np.testing.assert_array_equal(own.test.labels, arrays['y_test'])
+
+
+def test_gray_images_columns_of_labels_and_unit_floats(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (20, 9, 8)).astype(np.uint8)
+    write_npz(
+        tmp_path / 'own.npz', x_train=images / 255.0, x_test=images[:6] / 255.0, y_train=(np.arange(20) % 4)[:, None]
+    )
+    own = data.load(str(tmp_path / 'own.npz'))
+    np.testing.assert_array_equal(own.train.images, images[..., None])
+    assert own.train.labels.shape == (20,)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'said'),
+    [
+        ({'y_test': None}, 'has no y_test; it has: x_train'),
+        ({'y_train': np.zeros(19, int)}, 'has 20 images x_train and 19 labels y_train'),
+        ({'x_test': np.zeros((6, 9, 9, 3), np.uint8)}, r'images of \(9, 8, 3\), x_test of \(9, 9, 3\)'),
+        ({'x_test': np.zeros((6, 9), np.uint8)}, r'must be \[N, H, W\] or \[N, H, W, C\]'),
+        ({'x_train': np.full((20, 9, 8, 3), np.nan)}, 'NaN or infinity'),
+        ({'x_train': np.full((20, 9, 8, 3), 7.0)}, r'values outside \[0, 1\]'),
+        ({'x_train': np.zeros((20, 9, 8, 3), np.int64)}, 'must be uint8'),
+        ({'y_train': np.zeros(20)}, 'must be ints'),
+        ({'y_train': np.full(20, -1)}, 'has the label -1'),
+        ({'y_train': np.zeros(20, int), 'y_test': np.zeros(6, int)}, 'has one class alone'),
+    ],
+)
+def test_bad_data_sets_of_ones_own_are_refused(tmp_path, changes, said):
+    write_npz(tmp_path / 'own.npz', **changes)
+    with pytest.raises(InputError, match=said):
+        data.load(str(tmp_path / 'own.npz'))
+
+
+def test_files_that_are_no_data_set_are_refused(tmp_path):
+    with pytest.raises(InputError, match='no data set at'):
+        data.load(str(tmp_path / 'absent.npz'))
+    (tmp_path / 'text.npz').write_text('text')
+    with pytest.raises(InputError, match='cannot be read as'):
+        data.load(str(tmp_path / 'text.npz'))
+
+
+def test_svhn_through_tfdss_own_builder(tmp_path, monkeypatch):
+    """TFDS's code reads the published files' format; the TensorFlow that it opens and encodes with is stood in for."""
+    from types import SimpleNamespace
+
+    from tensorflow_datasets.core.features import image_feature
+
+    builder = prepare.open_builder('svhn_cropped', str(tmp_path))
+    random = np.random.default_rng(0)
+    written = {}
+    for part, count in (('train', 25), ('test', 12), ('extra', 3)):
+        images = random.integers(0, 256, (32, 32, 3, count)).astype(np.uint8)
+        labels = (np.arange(count) % 10 + 1).astype(np.uint8)[:, None]  # 1..10, and 10 means the digit 0
+        written[part] = {
+            image.tobytes(): label % 10 for image, (label,) in zip(np.moveaxis(images, -1, 0), labels, strict=True)
+        }
+        scipy.io.savemat(tmp_path / f'{part}_32x32.mat', {'X': images, 'y': labels})
+    download = lambda self, urls: {name: tmp_path / url.rsplit('/', 1)[1] for name, url in urls.items()}
+    monkeypatch.setattr(tfds.download.DownloadManager, 'download', download)
+    tensorflow = SimpleNamespace(io=SimpleNamespace(gfile=SimpleNamespace(GFile=open)))
+    monkeypatch.setattr(sys.modules[type(builder).__module__], 'tf', tensorflow)
+    encode = lambda self, image: self._encode_pil_image(Image.fromarray(image))
+    monkeypatch.setattr(image_feature._ImageEncoder, '_encode_image', encode)
+    builder.download_and_prepare()
+
+    svhn = data.load('svhn_cropped', data_dir=str(tmp_path))
+    assert (len(svhn.train), len(svhn.test), svhn.num_classes) == (25, 12, 10)
+    for part, split in (('train', svhn.train), ('test', svhn.test)):
+        assert {image.tobytes(): label for image, label in zip(*split, strict=True)} == written[part]
+
+
+def keys(count, seed=0):
+    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(count))
+
+
+def test_a_flip_mirrors_about_half():
+    images = jax.random.uniform(jax.random.key(1), (200, 4, 6, 2))
+    moved = data.augmentation(flip=True)(keys(200), images)
+    mirrored = (moved == images[:, :, ::-1]).all((1, 2, 3))
+    same = (moved == images).all((1, 2, 3))
+    assert (mirrored | same).all()
+    assert 60 < mirrored.sum() < 140
+
+
+def test_a_crop_is_a_window_of_the_padded_image_and_every_window_comes():
+    image = jnp.arange(1.0, 17.0).reshape(4, 4, 1)
+    padded = jnp.pad(image, ((1, 1), (1, 1), (0, 0)))
+    windows = {padded[row : row + 4, column : column + 4].tobytes() for row in range(3) for column in range(3)}
+    moved = data.augmentation(crop=1)(keys(200), jnp.broadcast_to(image, (200, 4, 4, 1)))
+    assert {each.tobytes() for each in np.asarray(moved)} == windows
+
+
+def test_augmentation_belongs_to_the_example_and_not_to_its_place():
+    images = jax.random.uniform(jax.random.key(1), (6, 8, 8, 1))
+    augment, order = data.augmentation(crop=2, flip=True), np.array([3, 1, 5, 0, 2, 4])
+    moved = augment(keys(6), images)
+    np.testing.assert_array_equal(augment(keys(6)[order], images[order]), moved[order])
+    assert not np.array_equal(augment(keys(6, seed=1), images), moved)

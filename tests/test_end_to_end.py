@@ -1,6 +1,7 @@
 """Real runs on real images, to a real accuracy."""
 
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -102,3 +103,37 @@ def test_several_devices_and_held_out_data(tmp_path):
     assert results['device'].startswith('2 x')
     for row in read_rows(tmp_path / 'run' / 'student'):
         assert 0 <= row['validation_accuracy'] <= 1
+
+
+def test_augmented_images_in_mixed_precision_with_a_live_teacher(trained, tmp_path, one_device, capsys):
+    config = digits_config(
+        **{
+            'method': 'cckd_t',
+            'precision': 'bfloat16',
+            'augmentation.crop': 1,
+            'student.epochs': 6,
+            'teacher.checkpoint': str(trained / 'teacher'),
+            'attack.checkpoint': str(trained / 'separate'),
+        }
+    )
+    results = experiment.run(config, tmp_path / 'run', devices=one_device)
+    assert 'images are augmented, so teacher outputs are not cached' in capsys.readouterr().err
+    assert results['student']['test_accuracy'] > 0.9
+
+
+def test_a_network_and_a_data_set_of_ones_own(tmp_path, one_device, digits, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    small = lambda images: images[:, ::2, ::2]
+    np.savez(
+        tmp_path / 'small.npz',
+        x_train=small(digits.train.images),
+        y_train=digits.train.labels,
+        x_test=small(digits.test.images),
+        y_test=digits.test.labels,
+    )
+    config = digits_config(**{'dataset.name': str(tmp_path / 'small.npz'), 'student.model': 'test_models:own_network'})
+    config.student.options.hidden = 32
+    results = experiment.run(config, tmp_path / 'run', devices=one_device)
+    assert results['dataset'] == 'small'
+    assert results['student']['parameters'] == (14 * 14 + 1) * 32 + (32 + 1) * 10
+    assert results['student']['test_accuracy'] > 0.9

@@ -35,13 +35,12 @@ def test_every_example_is_counted_whatever_their_number(devices, count):
 
 def test_batches_do_not_change_the_result():
     rows = np.arange(23, dtype=np.float32)
-    found = evaluation.over_batches(
+    apply = evaluation.batched(
         lambda scale, x: {'scaled': x * scale, 'twice': jnp.stack([x, x], -1)},
-        jnp.float32(3.0),
-        [rows],
         batch_size=4,
         devices=jax.devices()[:2],
     )
+    found = apply(jnp.float32(3.0), rows)
     np.testing.assert_array_equal(found['scaled'], rows * 3)
     np.testing.assert_array_equal(found['twice'], np.stack([rows, rows], -1))
 

@@ -1,13 +1,14 @@
 """The update itself. SGD throughout, because Adam hides a gradient that is off by a factor."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import Bench, assert_trees_close, assert_trees_equal, method_named
+from helpers import Bench, Tiny, assert_trees_close, assert_trees_equal, method_named
 
-from cckd_jax import models
+from cckd_jax import models, training
 from cckd_jax.data import to_unit
 from cckd_jax.losses import cckd_t
 
@@ -141,3 +142,76 @@ def test_a_loss_that_reduces_is_refused():
     reduced = lambda context, batch, points, outputs: jnp.mean(outputs.logits)
     with pytest.raises(AssertionError):
         Bench(method_named('kd', loss=reduced), devices=1).run([ALL])
+
+
+@pytest.mark.parametrize('devices', [2, 8])
+def test_batch_norm_and_dropout_do_not_depend_on_the_device_count(devices):
+    # The last batch leaves some devices without a single valid row.
+    batches = [ALL, np.r_[5:17, [-1] * 20]]
+    build = lambda devices: Bench(method_named('kd'), devices=devices, module=Tiny(), shape=(8, 8, 3))
+    (one, one_metrics) = build(1).run(batches)
+    (many, many_metrics) = build(devices).run(batches)
+    for name in ('params', 'batch_stats'):
+        assert_trees_close(getattr(many, name), getattr(one, name), rtol=1e-4, atol=1e-5)
+    for a, b in zip(many_metrics, one_metrics, strict=True):
+        assert_trees_close(a, b, rtol=1e-4)
+
+
+def test_batch_statistics_move_once_a_step_and_not_when_nothing_is_kept():
+    bench = Bench(method_named('kd'), devices=2, module=Tiny(), shape=(8, 8, 3))
+    before = jax.device_get(bench.state.batch_stats)
+    (after, _) = bench.run([ALL])
+    moved = after.batch_stats['student']['norms_0']['mean']
+    assert np.abs(moved).max() > 0
+    bench = Bench(method_named('kd', select=keep_none), devices=2, module=Tiny(), shape=(8, 8, 3))
+    (after, _) = bench.run([ALL])
+    assert_trees_equal(after.batch_stats, before)
+
+
+def test_dropout_differs_by_epoch_and_example_and_not_by_place():
+    sizes = {'module': Tiny(), 'shape': (8, 8, 3), 'optimizer': optax.sgd(0.0)}
+    runs = [
+        Bench(method_named('kd'), devices=1, **sizes).run([order], epoch=epoch)[1][0]['loss']
+        for order, epoch in ((ALL, 0), (ALL[::-1], 0), (ALL, 1))
+    ]
+    np.testing.assert_allclose(runs[0], runs[1], rtol=1e-5)
+    assert abs(runs[0] - runs[2]) > 1e-4
+
+
+def test_a_live_teacher_teaches_what_its_cached_outputs_do():
+    module = models.create('lenet5')
+    teacher = models.Network(module, module.init(jax.random.key(5), jnp.zeros((1, 28, 28, 1))))
+    same = lambda keys, images: images
+    live = Bench(method_named('cckd_t'), devices=2, teachers=(teacher,), augment=same)
+    cached = Bench(method_named('cckd_t'), devices=2)
+    logits = teacher(to_unit(jnp.asarray(cached.split.images)))[:, None]
+    cached.frozen = cached.frozen.replace(aux=training.replicate({'teacher_logits': logits}, cached.devices))
+    assert_trees_close(live.run([ALL])[0].params, cached.run([ALL])[0].params, rtol=1e-4, atol=1e-6)
+
+
+def test_augmented_images_are_what_student_and_teacher_see():
+    module = models.create('lenet5')
+    teacher = models.Network(module, module.init(jax.random.key(5), jnp.zeros((1, 28, 28, 1))))
+    black = lambda keys, images: jnp.zeros_like(images)
+    seen = lambda context, batch, points, outputs: (
+        jnp.abs(batch.image).sum((1, 2, 3)) + jnp.std(batch.aux['teacher_logits'][:, 0, 0])
+    )
+    (_, (metrics,)) = Bench(method_named('kd', loss=seen), devices=1, teachers=(teacher,), augment=black).run([ALL])
+    np.testing.assert_allclose(metrics['loss'], 0.0, atol=1e-6)
+
+
+def test_a_module_of_ones_own_trains_with_its_own_dropout_and_batch_norm():
+    class Own(nn.Module):
+        @nn.compact
+        def __call__(self, images, train: bool):
+            values = nn.Dense(8)(images.reshape(len(images), -1))
+            values = nn.BatchNorm(use_running_average=not train)(values)
+            return nn.Dense(10)(nn.Dropout(0.5, deterministic=not train)(nn.relu(values)))
+
+    bench = Bench(method_named('cckd_t_reg'), devices=2, module=Own())
+    before = jax.device_get(bench.state)
+    (after, metrics) = bench.run([ALL] * 3)
+    assert all(each['finite'] for each in metrics)
+    for name in ('params', 'batch_stats'):
+        moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), getattr(after, name), getattr(before, name))
+        assert max(jax.tree.leaves(moved)) > 0

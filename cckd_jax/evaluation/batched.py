@@ -1,10 +1,8 @@
 """Any function of images over a whole split, in batches over all devices, every example counted once."""
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -15,39 +13,51 @@ from cckd_jax.data import to_unit
 from cckd_jax.models import Network
 
 
-def over_batches(
+def batched(
     function: Callable[..., Any],
-    constants: Any,
-    arrays: Sequence[np.ndarray],
     *,
+    arrays: int = 1,
     devices: Sequence[jax.Device] | None = None,
     batch_size: int = 2048,
     title: str = 'evaluating',
-) -> Any:
-    """Applies `function(constants, *rows)` to rows of the arrays, whatever number there is of them.
+) -> Callable[..., Any]:
+    """Makes `function(constants, *rows)` applicable to any number of rows; compiled once for all its calls.
 
     Args:
       function: pure, row by row: `[b, ...]` arrays to a pytree of `[b, ...]`.
-      constants: a pytree that every device gets whole.
-      arrays: equally long, `[N, ...]`.
+      arrays: how many arrays of rows it takes.
       devices: all local ones when None.
       batch_size: rows at a time over all devices; the last batch is filled up and the filling dropped.
       title: of the progress bar.
 
     Returns:
-      The pytree of numpy arrays `[N, ...]`.
+      `(constants, *arrays)`, a pytree that every device gets whole and numpy arrays `[N, ...]`, to a pytree of numpy
+      arrays `[N, ...]`.
     """
     devices = list(devices or jax.local_devices())
-    count = len(arrays[0])
-    share = -(-min(batch_size, count) // len(devices))
-    size = share * len(devices)
-    mapped = _pmapped(function, len(arrays), tuple(devices))
-    results = []
-    for start in tqdm(range(0, count, size), title, leave=False, disable=None, delay=2):
-        rows = [array[start : start + size] for array in arrays]
-        found = jax.device_get(mapped(constants, *(_split(row, len(devices), share) for row in rows)))
-        results.append(jax.tree.map(lambda leaf: leaf.reshape(size, *leaf.shape[2:]), found))
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *results)
+    mapped = jax.pmap(function, in_axes=(None, *([0] * arrays)), devices=devices)
+
+    def apply(constants: Any, *rows: np.ndarray) -> Any:
+        count = len(rows[0])
+        share = -(-min(batch_size, count) // len(devices))
+        size = share * len(devices)
+        results = []
+        for start in tqdm(range(0, count, size), title, leave=False, disable=None, delay=2):
+            parts = (_split(each[start : start + size], len(devices), share) for each in rows)
+            found = jax.device_get(mapped(constants, *parts))
+            results.append(jax.tree.map(lambda leaf: leaf.reshape(size, *leaf.shape[2:]), found))
+        return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *results)
+
+    return apply
+
+
+def predictor(
+    module: nn.Module, *, devices: Sequence[jax.Device] | None = None
+) -> Callable[[Any, np.ndarray], np.ndarray]:
+    """`(variables, images)` to logits, as `predict`, for variables that change."""
+    return batched(
+        lambda variables, pixels: Network(module, variables)(to_unit(pixels)).astype(jnp.float32), devices=devices
+    )
 
 
 def predict(network: Network, images: np.ndarray, *, devices: Sequence[jax.Device] | None = None) -> np.ndarray:
@@ -60,18 +70,7 @@ def predict(network: Network, images: np.ndarray, *, devices: Sequence[jax.Devic
     >>> predict(models.Network(lenet, lenet.init(jax.random.key(0), images / 255.0)), images).shape
     (5, 10)
     """
-    return over_batches(_logits_function(network.module), network.variables, [images], devices=devices)
-
-
-@functools.lru_cache
-def _logits_function(module: nn.Module) -> Callable[[Any, chex.Array], chex.Array]:
-    return lambda variables, pixels: Network(module, variables)(to_unit(pixels)).astype(jnp.float32)
-
-
-@functools.lru_cache
-def _pmapped(function: Callable[..., Any], count: int, devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
-    # Kept, because a new pmap of the same function is traced and compiled again.
-    return jax.pmap(function, in_axes=(None, *([0] * count)), devices=devices)
+    return predictor(network.module, devices=devices)(network.variables, images)
 
 
 def _split(rows: np.ndarray, devices: int, share: int) -> np.ndarray:

@@ -24,7 +24,8 @@ class Progress:
     def start(self, epochs_done: int) -> None:
         """Begins at the epoch that training resumes from."""
         self._begun = self._last_line = time.monotonic()
-        self._first = epochs_done
+        self._seen = 0
+        self._left = (self._epochs - epochs_done) * self._examples
         if epochs_done >= self._epochs:
             say(f'{self._name}: all {self._epochs} epochs are done')
             return
@@ -42,9 +43,18 @@ class Progress:
             )
 
     def step(self, epoch: int, metrics: dict[str, Any]) -> None:
-        """Moves the bar by the images presented."""
+        """Moves the bar by the images presented, or says where an epoch that takes long has got to."""
+        presented = int(metrics['presented'])
+        self._seen += presented
         if self._bar is not None:
-            self._bar.update(int(metrics['presented']))
+            self._bar.update(presented)
+        elif time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
+            numbers = {
+                'loss': float(metrics['loss']) if metrics['kept'] else None,
+                'train_accuracy': int(metrics['correct']) / presented,
+                'kept_share': int(metrics['kept']) / presented,
+            }
+            self._say(epoch, numbers)
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Shows the epoch's numbers."""
@@ -52,20 +62,20 @@ class Progress:
         if self._bar is not None:
             self._bar.set_description(f'{self._name} {min(done + 1, self._epochs)}/{self._epochs}')
             self._bar.set_postfix_str(_numbers(row))
-            return
-        now = time.monotonic()
-        if done < self._epochs and now - self._last_line < _SECONDS_BETWEEN_LINES:
-            return
-        self._last_line = now
-        pace = (now - self._begun) / (done - self._first)
-        speed = self._examples / row['epoch_seconds'] if row['epoch_seconds'] else 0
-        left = time.strftime('%H:%M:%S', time.gmtime(pace * (self._epochs - done)))
-        say(f'{self._name} epoch {done}/{self._epochs}  {_numbers(row)}  {speed:,.0f} images/s  {left} left')
+        elif done == self._epochs or time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._say(row['epoch'], row)
 
     def close(self) -> None:
         """Leaves the bar as it stands."""
         if self._bar is not None:
             self._bar.close()
+
+    def _say(self, epoch: int, numbers: dict[str, Any]) -> None:
+        self._last_line = time.monotonic()
+        speed = self._seen / (self._last_line - self._begun)
+        left = int((self._left - self._seen) / speed)
+        clock = f'{left // 3600}:{left // 60 % 60:02}:{left % 60:02}'
+        say(f'{self._name} epoch {epoch + 1}/{self._epochs}  {_numbers(numbers)}  {speed:,.0f} images/s  {clock} left')
 
 
 def _numbers(row: dict[str, Any]) -> str:

@@ -1,0 +1,109 @@
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cckd_jax.reporting import figures, paper, progress, report
+from cckd_jax.reporting.files import write_json
+
+
+def rows(count, kept=0.5):
+    return [
+        {
+            'epoch': epoch,
+            'loss': None if kept == 0 else 1.0 / (epoch + 1),
+            'train_accuracy': 0.5 + epoch / (2 * count),
+            'kept_share': kept,
+            'samples_used': int(100 * kept),
+            'samples_presented': 100,
+            'epoch_seconds': 0.1,
+        }
+        for epoch in range(count)
+    ]
+
+
+def size(path):
+    with Image.open(path) as image:
+        return image.size
+
+
+def test_figures_are_drawn_for_whatever_a_run_measured(tmp_path):
+    path = tmp_path / 'figures' / 'figure.png'
+    validated = [{**row, 'validation_accuracy': 0.7} for row in rows(5)]
+    figures.curves(path, {'teacher': validated, 'student': rows(1, kept=0)}, {'teacher': 0.7, 'student': None})
+    assert min(size(path)) > 300
+    figures.participation(path, rows(3), alpha=None)
+    figures.participation(path, rows(3, kept=0), alpha=0.01)
+    for channels, count in ((1, 30), (3, 5)):
+        images = np.random.default_rng(0).uniform(size=(count, 8, 8, channels))
+        labels = np.arange(count) % 10
+        figures.adversarial(path, images, labels, labels[::-1], epsilon=0.1)
+    assert [each.name for each in path.parent.iterdir()] == ['figure.png']
+
+
+def test_lines_where_there_is_no_terminal(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress, 'time', SimpleNamespace(monotonic=lambda: now[0]))
+    bar = progress.Progress('teacher', epochs=2, examples=1000)
+    bar.start(0)
+    for epoch in range(2):
+        for _ in range(4):
+            now[0] += 6.0
+            bar.step(epoch, {'loss': 0.25, 'presented': 250, 'kept': 125, 'correct': 200})
+        bar.epoch(rows(2)[epoch])
+    bar.close()
+    said = capsys.readouterr().err.splitlines()
+    # A line at least every twelve seconds, in the middle of an epoch as well, and one at the end.
+    assert said[0] == 'teacher epoch 1/2  loss 0.2500  accuracy 80.00%  kept 50.00%  42 images/s  0:00:36 left'
+    assert said[-1] == 'teacher epoch 2/2  loss 0.5000  accuracy 75.00%  kept 50.00%  42 images/s  0:00:00 left'
+    assert len(said) == 5
+
+
+def test_a_bar_on_a_terminal(capsys, monkeypatch):
+    monkeypatch.setattr('sys.stderr.isatty', lambda: True, raising=False)
+    bar = progress.Progress('student', epochs=2, examples=100)
+    bar.start(1)
+    bar.step(1, {'loss': 0.25, 'presented': 100, 'kept': 50, 'correct': 20})
+    bar.epoch(rows(2)[1])
+    bar.close()
+    said = capsys.readouterr().err
+    assert 'resuming after epoch 1 of 2' in said
+    assert 'student 2/2: 100%' in said
+    assert 'loss 0.5000  accuracy 75.00%  kept 50.00%' in said
+
+
+def test_the_papers_numbers_stand_beside_a_run_of_its_row(trained):
+    results = json.loads((trained / 'results.json').read_text())
+    assert '| paper |' not in report.render(results)
+    results['dataset'] = 'mnist'
+    text = report.render(results)
+    assert '| | this run | paper |' in text
+    assert '98.78%' in text
+    assert '0.8623%' in text
+    results['method'] = 'kd'
+    assert '0.8623%' not in report.render(results)
+
+
+def test_a_rate_without_a_denominator_is_said_so(trained):
+    results = json.loads((trained / 'results.json').read_text())
+    results['student']['success_rate'] = None
+    text = report.render(results)
+    assert 'gets right | none |' in text
+    assert 'makes no error on the training set' in text
+
+
+def test_quoted_numbers_are_of_the_row_asked_for():
+    found = paper.numbers('cifar10', 'alexnet_half', 'cckd_t_reg')
+    assert found['student.test_accuracy'] == 0.7787
+    assert found['student.share_used'] == pytest.approx(0.662027)
+    assert found['student.success_rate'] == 0.995
+    assert paper.numbers('cifar10', 'resnet18', 'kd') == {}
+    assert 'student.share_used' not in paper.numbers('mnist', 'lenet5_half', 'cckd_t')
+
+
+def test_json_has_no_nan(tmp_path):
+    with pytest.raises(ValueError, match='not JSON compliant'):
+        write_json(tmp_path / 'a.json', {'value': float('nan')})
+    assert list(tmp_path.iterdir()) == []
