@@ -5,6 +5,7 @@ loaded and flags are parsed here, inside the same net as the run itself.
 """
 
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ def main(run: Callable[..., object], usage: str, arguments: Sequence[str] | None
     """
     logging.set_verbosity(logging.ERROR)
     cache.keep_compiled_programs()
+    # Networks and configs of one's own are imported from where the command is given.
+    sys.path.insert(0, os.getcwd())
     try:
         rest = _parse(list(sys.argv if arguments is None else arguments), usage)
         if rest is None:
@@ -71,7 +74,7 @@ def _parse(arguments: list[str], usage: str) -> tuple[ConfigDict, str] | None:
 def _load(argument: str) -> ConfigDict:
     """The config of `FILE.py[:variant]`, locked, so that a misspelt key is an error."""
     (name, _, variant) = argument.partition(':')
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.suffix != '.py' or not path.is_file():
         beside = sorted(str(other) for other in path.parent.glob('*.py'))
         raise InputError(f'no config file at {name}{nearest(name, beside)}; a config is a .py file with get_config()')
@@ -80,6 +83,8 @@ def _load(argument: str) -> ConfigDict:
     try:
         spec.loader.exec_module(module)
         config = module.get_config(variant)
+        if not isinstance(config, ConfigDict):
+            raise TypeError(f'get_config() returned {type(config).__name__}, not a ConfigDict')
     except InputError:
         raise
     except Exception as error:  # whatever is wrong in a file of the user's own

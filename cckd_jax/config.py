@@ -3,7 +3,8 @@
 Config files import this module alone, so that they load in milliseconds.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -101,7 +102,8 @@ def check(config: ConfigDict) -> None:
         _require(config, name, lambda value: value > 0, 'above 0')
     for name in ('alpha', 'hard_weight'):
         _require(config, name, lambda value: value is None or value >= 0, '0 or above')
-    for name in ('seed', 'optimizer.weight_decay', 'save_seconds'):
+    _require(config, 'seed', lambda value: 0 <= value < 2**32, 'in [0, 2^32)')
+    for name in ('optimizer.weight_decay', 'save_seconds'):
         _require(config, name, lambda value: value >= 0, '0 or above')
     _require(config, 'validation_fraction', lambda value: 0 <= value < 1, 'in [0, 1)')
     _require(config, 'attack.epsilon', lambda value: 0 <= value <= 1, 'in [0, 1]: pixels are')
@@ -117,9 +119,9 @@ def check(config: ConfigDict) -> None:
         raise InputError('teacher.checkpoint and teacher.logits are both given; a teacher comes from one of them')
 
 
-def _require(config: ConfigDict, name: str, holds, meaning: str) -> None:
+def _require(config: ConfigDict, name: str, holds: Callable[[Any], bool], meaning: str) -> None:
     value = config
     for part in name.split('.'):
         value = value[part]
-    if not holds(value):
+    if not holds(value) or (isinstance(value, float) and not math.isfinite(value)):
         raise InputError(f'{name}={value} must be {meaning}; set --config.{name}')

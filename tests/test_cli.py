@@ -53,6 +53,10 @@ def main(*arguments, config=None):
         ),
         (['--config.student.model=nowhere:net'], "model 'nowhere:net' does not resolve"),
         (['--config.dataset.name=/nowhere.npz'], 'no data set at /nowhere.npz'),
+        (['--config.temperature=inf'], 'temperature=inf must be above 0'),
+        (['--config.seed=4294967296'], 'seed=4294967296 must be in [0, 2^32)'),
+        (['--config.dataset.name=mnist/nothing'], "data set 'mnist/nothing' cannot be used"),
+        (['--config.dataset.name=My Data'], "data set 'My Data' cannot be used"),
         (['--verbosely'], "Unknown command line flag 'verbosely'"),
         (['runs'], "unexpected argument 'runs'"),
     ],
@@ -68,11 +72,14 @@ def test_a_bad_argument_is_one_line(arguments, said, tmp_path, capsys):
 def test_a_bad_config_file_is_one_line(tmp_path, capsys):
     broken = tmp_path / 'broken.py'
     broken.write_text('def get_config(variant):\n    return 1 / 0\n')
+    empty = tmp_path / 'empty.py'
+    empty.write_text('def get_config(variant):\n    pass\n')
     for config, said in (
         (f'{ROOT}/configs/digit_lenet.py', "(did you mean '"),
         (tmp_path / 'absent.py', 'no config file at'),
         (ROOT / 'README.md', 'no config file at'),
         (f'{ROOT}/configs/digits_lenet.py:smoky', "unknown config variant 'smoky' (did you mean 'smoke'?)"),
+        (empty, 'get_config() returned NoneType, not a ConfigDict'),
         (broken, 'broken.py cannot be used: ZeroDivisionError: division by zero'),
     ):
         assert main(f'--workdir={tmp_path / "run"}', config=config) == 2
@@ -137,6 +144,22 @@ def test_a_student_can_teach(trained, tmp_path):
     assert variables.keys() == {'params'}
 
 
+def test_only_a_student_trained_alone_is_attacked(trained, tmp_path, capsys):
+    arguments = [f'--config.attack.checkpoint={trained / "student"}', f'--workdir={tmp_path / "run"}']
+    assert main(*arguments) == 2
+    assert "has method 'cckd_t_reg', this run needs 'separate'" in capsys.readouterr().err
+
+
+def test_a_setting_that_the_method_has_not_is_said(trained, tmp_path, capsys):
+    arguments = [
+        '--config.method=kd',
+        f'--config.teacher.checkpoint={trained / "teacher"}',
+        f'--config.attack.checkpoint={trained / "separate"}',
+    ]
+    assert main(*arguments, f'--workdir={tmp_path / "run"}') == 0
+    assert 'kd has no alpha; the one given is not used' in capsys.readouterr().err
+
+
 def test_help_is_the_usage(capsys):
     assert main('--help') == 0
     assert 'the usage' in capsys.readouterr().out
@@ -150,6 +173,16 @@ def test_from_the_shell(tmp_path):
     done = launch('--config=configs/nope.py', f'--workdir={tmp_path}')
     assert (done.returncode, done.stdout) == (2, '')
     assert len(done.stderr.splitlines()) == 1
+    (tmp_path / 'network_of_mine.py').write_text('net = 3\n')
+    command = [sys.executable, f'{ROOT}/launch/main.py', f'--config={ROOT}/configs/digits_lenet.py', '--workdir=run']
+    done = subprocess.run(
+        [*command, '--config.student.model=network_of_mine:absent'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "module 'network_of_mine' has no attribute 'absent'" in done.stderr  # found where the command was given
     done = launch('--help')
     assert done.returncode == 0
     assert '--config=configs/digits_lenet.py' in done.stdout

@@ -16,9 +16,9 @@ BELOW = {
     'models': {'errors'},
     'data': {'errors', 'cache'},
     'methods': {'losses', 'selection', 'models', 'errors'},
-    'training': {'methods', 'models', 'data', 'errors'},
+    'training': {'methods', 'models', 'data', 'errors', 'console'},
     'evaluation': {'losses', 'models', 'data'},
-    'reporting': {'selection'},
+    'reporting': {'selection', 'console'},
 }
 
 

@@ -66,6 +66,8 @@ def test_a_validation_fraction_is_held_out_of_training(digits):
     assert (len(held.validation), len(held.train)) == (287, 1150)
     pixels = sorted(image.tobytes() for part in (held.validation, held.train) for image in part.images)
     assert pixels == sorted(image.tobytes() for image in digits.train.images)
+    np.testing.assert_array_equal(held.train.images, digits.train.images[held.rows])
+    assert held.source_size == 1437
     again = data.load('digits', validation_fraction=0.2, seed=4)
     assert again.validation.fingerprint() != held.validation.fingerprint()
 
@@ -132,6 +134,33 @@ def test_bad_names_and_shapes_are_refused():
         data.load('mnits')
     with pytest.raises(InputError, match=r'digits come as .* not as dataset.image_shape=\(9, 9, 1\)'):
         data.load('digits', image_shape=(9, 9, 1))
+
+
+def test_a_copy_in_another_format_is_one_line(tmp_path):
+    prepare_tiny_mnist(tmp_path)
+    info = tmp_path / 'mnist' / '3.0.1' / 'dataset_info.json'
+    info.write_text(info.read_text().replace('array_record', 'tfrecord'))
+    with pytest.raises(InputError, match='prepared there in another format than ArrayRecord; prepare it elsewhere'):
+        data.load('mnist', data_dir=str(tmp_path))
+
+
+def test_digits_prepared_by_two_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    prepare_digits = data.datasets.Digits.download_and_prepare
+
+    def beaten(self):
+        prepare_digits(self)
+        raise FileExistsError('another process was faster')
+
+    monkeypatch.setattr(data.datasets.Digits, 'download_and_prepare', beaten)
+    assert len(data.load('digits').train) == 1437
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / 'file').write_text('')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+    with pytest.raises(InputError, match=r'cannot write the digits to .*; set XDG_CACHE_HOME'):
+        data.load('digits')
 
 
 def test_a_damaged_data_set_is_one_line(tmp_path, monkeypatch):

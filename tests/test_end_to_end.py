@@ -9,6 +9,7 @@ import pytest
 from conftest import digits_config
 
 from cckd_jax import experiment
+from cckd_jax.errors import InputError
 from cckd_jax.methods import METHODS
 from cckd_jax.reporting.metrics import read_rows
 from cckd_jax.training import load_network
@@ -81,6 +82,32 @@ def test_a_teacher_given_as_logits_teaches_the_same(trained, tmp_path, one_devic
     for name in ('test_accuracy', 'samples_used', 'adversarial_accuracy', 'failure_rate'):
         assert runs[0]['student'][name] == runs[1]['student'][name]
     assert runs[0]['teacher']['test_accuracy'] == runs[1]['teacher']['test_accuracy']
+    # A file that changed is noticed when the run is resumed.
+    changed = tmp_path / 'changed.npz'
+    np.savez(changed, logits=np.zeros((1437, 10)))
+    workdir = tmp_path / 'logits'
+    (workdir / 'report.md').unlink()
+    config = json.loads((workdir / 'config.json').read_text())
+    config['teacher']['logits'] = str(changed)
+    (workdir / 'config.json').write_text(json.dumps(config))
+    with pytest.raises(InputError, match='was computed for other teacher weights'):
+        experiment.run(digits_config(**fields, **{'teacher.logits': str(changed)}), workdir, devices=one_device)
+
+
+def test_given_logits_need_no_teacher_network_that_fits(tmp_path, one_device):
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 256, (80, 4, 4, 2)).astype(np.uint8), np.arange(80) % 3
+    np.savez(tmp_path / 'tiny.npz', x_train=images, y_train=labels, x_test=images, y_test=labels)
+    np.save(tmp_path / 'logits.npy', random.normal(size=(80, 3)))
+    fields = {'dataset.name': str(tmp_path / 'tiny.npz'), 'teacher.logits': str(tmp_path / 'logits.npy')}
+    config = digits_config(**fields, **{'student.model': 'resnet18', 'student.epochs': 1, 'batch_size': 40})
+    config.student.options.update(width=0.02, blocks=(1,))
+    results = experiment.run(config, tmp_path / 'run', devices=one_device)
+    assert results['teacher']['parameters'] is None
+    assert results['teacher']['test_accuracy'] is None
+    np.save(tmp_path / 'logits.npy', random.normal(size=(80, 2, 3)))
+    with pytest.raises(InputError, match='holds 2 teachers, cckd_t_reg takes one'):
+        experiment.run(config, tmp_path / 'other', devices=one_device)
 
 
 def test_the_gate_goes_on_any_method_and_off_again(trained, tmp_path, one_device):

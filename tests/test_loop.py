@@ -9,6 +9,7 @@ from helpers import assert_trees_equal
 
 from cckd_jax import experiment, training
 from cckd_jax.errors import InputError
+from cckd_jax.experiment import directory
 from cckd_jax.reporting.metrics import MetricsWriter, read_rows
 from cckd_jax.training import optimizers
 
@@ -55,19 +56,22 @@ def copy_interrupted(whole, tmp_path, *, epochs):
 
 
 @pytest.mark.parametrize('torn', [False, True])
-def test_a_resumed_run_ends_the_same(whole, tmp_path, one_device, torn):
+def test_a_resumed_run_ends_the_same(whole, tmp_path, one_device, torn, capsys):
     workdir = copy_interrupted(whole, tmp_path, epochs=3)
     if torn:
         with (workdir / 'student' / 'metrics.jsonl').open('a') as file:
             file.write('{"epoch": 9, "lo')
     run_short(workdir, one_device)
+    said = capsys.readouterr().err
+    assert 'teacher: all 3 epochs are done' in said
+    assert 'student: resuming after epoch 3 of 4' in said
     for name in ('student', 'separate'):
         assert untimed(workdir / name) == untimed(whole / name)
         assert_trees_equal(final_state(workdir / name), final_state(whole / name))
 
 
 @pytest.mark.parametrize('damage', ['truncated', 'empty', 'no metadata'])
-def test_a_damaged_checkpoint_is_passed_over_with_one_line(whole, tmp_path, one_device, damage, caplog):
+def test_a_damaged_checkpoint_is_passed_over_with_one_line(whole, tmp_path, one_device, damage, capsys):
     workdir = copy_interrupted(whole, tmp_path, epochs=4)
     newest = workdir / 'student' / 'checkpoints' / '4'
     if damage == 'empty':
@@ -80,8 +84,31 @@ def test_a_damaged_checkpoint_is_passed_over_with_one_line(whole, tmp_path, one_
             if file.is_file() and file.stat().st_size > 20:
                 file.write_bytes(file.read_bytes()[:10])
     run_short(workdir, one_device)
+    said = capsys.readouterr().err
+    assert said.count('cannot be read') == 1
+    assert f'checkpoint {newest} cannot be read' in said
+    assert 'student: resuming after epoch 3 of 4' in said
+    assert len(list((workdir / 'student').glob('damaged_checkpoint_4_*'))) == 1  # put aside, not deleted
     assert untimed(workdir / 'student') == untimed(whole / 'student')
     assert_trees_equal(final_state(workdir / 'student'), final_state(whole / 'student'))
+
+
+def test_a_checkpoint_of_other_data_is_not_resumed(whole, tmp_path, one_device):
+    workdir = copy_interrupted(whole, tmp_path, epochs=3)
+    config = json.loads((workdir / 'config.json').read_text())
+    config['dataset']['examples'] = 255  # as if the data had changed behind the same name
+    (workdir / 'config.json').write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"has train_data '.*', this run needs '.*'; name another"):
+        run_short(workdir, one_device, **{'dataset.examples': 255})
+
+
+def test_a_workdir_in_use_is_refused(tmp_path, one_device):
+    config = digits_config(**SHORT)
+    with (
+        directory.opened(tmp_path / 'run', config),
+        pytest.raises(InputError, match='is in use by another process'),
+    ):
+        experiment.run(config, tmp_path / 'run', devices=one_device)
 
 
 def test_a_finished_run_does_nothing(whole, one_device, capsys):

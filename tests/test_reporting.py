@@ -36,7 +36,7 @@ def test_figures_are_drawn_for_whatever_a_run_measured(tmp_path):
     assert min(size(path)) > 300
     figures.participation(path, rows(3), alpha=None)
     figures.participation(path, rows(3, kept=0), alpha=0.01)
-    for channels, count in ((1, 30), (3, 5)):
+    for channels, count in ((1, 30), (3, 5), (2, 1), (4, 9)):
         images = np.random.default_rng(0).uniform(size=(count, 8, 8, channels))
         labels = np.arange(count) % 10
         figures.adversarial(path, images, labels, labels[::-1], epsilon=0.1)

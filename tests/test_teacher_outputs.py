@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from cckd_jax import data
 from cckd_jax.errors import InputError
 from cckd_jax.training import teacher_outputs
 from cckd_jax.training.teacher_outputs import TeacherOutputs
@@ -36,6 +37,14 @@ def test_logits_of_another_framework(tmp_path, digits, suffix):
     assert found.train.shape == (1437, 1, 10)
     assert found.train.dtype == np.float32
     assert found.test is None if suffix == 'npy' else found.test.shape == (360, 1, 10)
+
+
+def test_given_logits_follow_their_examples_when_some_are_held_out(tmp_path):
+    held = data.load('digits', validation_fraction=0.3)
+    logits = np.random.default_rng(0).normal(size=(1437, 10)).astype(np.float32)
+    np.save(tmp_path / 'logits.npy', logits)
+    found = teacher_outputs.load_given(tmp_path / 'logits.npy', held)
+    np.testing.assert_array_equal(found.train[:, 0], logits[held.rows])
 
 
 @pytest.mark.parametrize(

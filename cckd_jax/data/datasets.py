@@ -20,13 +20,24 @@ _CHUNK = 1000
 
 
 class Dataset(NamedTuple):
-    """A data set to distil on; `validation` is empty unless a fraction of the training set was held out."""
+    """A data set to distil on.
+
+    Attributes:
+      name: how results call it.
+      num_classes: C.
+      train, test: its splits.
+      validation: what was held out of the training set; empty unless a fraction was asked for.
+      rows: int `[N]`, where the training examples stand in the data set's own order.
+      source_size: how many training examples the data set has before any was left out.
+    """
 
     name: str
     num_classes: int
     train: Split
     validation: Split
     test: Split
+    rows: np.ndarray
+    source_size: int
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -61,7 +72,7 @@ def load(
     (1437, 28, 28, 1)
     """
     if name.endswith('.npz'):
-        (train, test) = read_npz(Path(name))
+        (train, test) = read_npz(Path(name).expanduser())
         classes = 1 + max(train.labels.max(), test.labels.max())
     else:
         (train, test, classes) = _from_tfds(
@@ -69,16 +80,18 @@ def load(
         )
     if classes < 2:
         raise InputError(f'data set {name!r} has one class alone; there is nothing to tell apart')
-    if examples is not None:
-        train = train.take(np.arange(min(examples, len(train))))
-    held_out = int(len(train) * validation_fraction)
-    rows = np.random.default_rng(seed).permutation(len(train)) if held_out else np.arange(len(train))
+    count = len(train) if examples is None else min(examples, len(train))
+    held_out = int(count * validation_fraction)
+    order = np.random.default_rng(seed).permutation(count) if held_out else np.arange(count)
+    (validation_rows, rows) = (np.sort(part) for part in np.split(order, [held_out]))
     return Dataset(
-        Path(name).stem if name.endswith('.npz') else name,
-        int(classes),
-        train.take(np.sort(rows[held_out:])),
-        train.take(np.sort(rows[:held_out])),
-        test,
+        name=Path(name).stem if name.endswith('.npz') else name,
+        num_classes=int(classes),
+        train=train.take(rows),
+        validation=train.take(validation_rows),
+        test=test,
+        rows=rows,
+        source_size=len(train),
     )
 
 
@@ -86,11 +99,23 @@ def _digits(image_shape: tuple[int, int, int]) -> tfds.core.DatasetBuilder:
     if tuple(image_shape) not in SHAPES:
         shapes = ' or '.join(str(shape) for shape in SHAPES)
         raise InputError(f'digits come as {shapes}, not as dataset.image_shape={tuple(image_shape)}')
-    builder = Digits(config=config_name(image_shape), data_dir=str(cache.folder()), file_format='array_record')
-    if not builder.is_prepared():
+    open_digits = lambda: Digits(
+        config=config_name(image_shape), data_dir=str(cache.folder()), file_format='array_record'
+    )
+    builder = open_digits()
+    if builder.is_prepared():
+        return builder
+    try:
         # A second's work, not worth the bars that TFDS draws for it.
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             builder.download_and_prepare()
+    except OSError as error:
+        # Another process may have been faster.
+        builder = open_digits()
+        if not builder.is_prepared():
+            raise InputError(
+                f'cannot write the digits to {cache.folder()} ({error}); set XDG_CACHE_HOME to a folder of yours'
+            ) from None
     return builder
 
 

@@ -5,6 +5,7 @@ python -m cckd_jax.data.prepare mnist fashion_mnist --data_dir=DIR
 
 import argparse
 import importlib.util
+import os
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -53,7 +54,11 @@ def prepare(name: str, data_dir: str | None = None) -> Path:
         # A download folder of its own: TFDS keys extracted archives by file name, and MNIST and
         # Fashion-MNIST share all four names.
         downloads = Path(builder.data_dir).parents[1] / 'downloads' / name.replace('/', '_')
-        builder.download_and_prepare(download_dir=str(downloads))
+        try:
+            builder.download_and_prepare(download_dir=str(downloads))
+        except Exception as error:  # a checksum, a full disk, a set that must be fetched by hand
+            reason = f'{type(error).__name__}: {" ".join(str(error).split())[:300]}'
+            raise InputError(f'data set {name!r} could not be prepared ({reason})') from error
     return Path(builder.data_dir)
 
 
@@ -61,16 +66,25 @@ def open_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     """Returns the TFDS builder of that name, over ArrayRecord files.
 
     Raises:
-      InputError: TFDS knows no data set of that name.
+      InputError: TFDS knows no data set of that name, or cannot use the copy that is there.
     """
+    if data_dir is not None:
+        data_dir = os.path.expanduser(data_dir)
     try:
         return tfds.builder(name, data_dir=data_dir, file_format='array_record')
     except tfds.core.DatasetNotFoundError:
         names = ['digits', *tfds.list_builders(with_community_datasets=False)]
         raise InputError(
-            f'unknown data set {name!r}{nearest(name, names)}; '
-            'there are: digits, and every image classification set of TFDS such as mnist, fashion_mnist, cifar10'
+            f'unknown data set {name!r}{nearest(name, names)}; there are: digits, every image classification set of '
+            'TFDS such as mnist, fashion_mnist, cifar10, svhn_cropped, and any FILE.npz'
         ) from None
+    except Exception as error:  # TFDS raises many things for a name or a copy that it cannot use
+        if 'File format is already set' in str(error):
+            raise InputError(
+                f'data set {name!r} was prepared there in another format than ArrayRecord; '
+                f'prepare it elsewhere: python -m cckd_jax.data.prepare {name} --data_dir=DIR'
+            ) from None
+        raise InputError(f'data set {name!r} cannot be used: {" ".join(str(error).split())[:300]}') from None
 
 
 def main() -> None:

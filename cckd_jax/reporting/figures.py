@@ -94,7 +94,9 @@ def adversarial(path: Path, images: np.ndarray, labels: np.ndarray, predictions:
         axes.axis('off')
         if place < count:
             image = images[place]
-            axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap='gray', vmin=0, vmax=1)
+            # Neither gray nor colour: what all channels share is what can be shown.
+            shown = image if image.shape[-1] == 3 else image.mean(-1)
+            axes.imshow(shown, cmap='gray', vmin=0, vmax=1)
             fooled = labels[place] != predictions[place]
             color = COLORS['student'] if fooled else 'black'
             axes.set_title(f'{labels[place]} → {predictions[place]}', fontsize=10, color=color)

@@ -6,12 +6,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from cckd_jax.console import say
+
 _SECONDS_BETWEEN_LINES = 10.0
-
-
-def say(text: str) -> None:
-    """One line for the user, above any bar."""
-    tqdm.write(text, file=sys.stderr)
 
 
 class Progress:

@@ -1,6 +1,7 @@
 """State, the pmapped step, the loop, checkpoints and cached teacher outputs."""
 
 from cckd_jax.training.checkpoints import Checkpoints as Checkpoints
+from cckd_jax.training.checkpoints import check_meta as check_meta
 from cckd_jax.training.checkpoints import load_network as load_network
 from cckd_jax.training.loop import NonFiniteLoss as NonFiniteLoss
 from cckd_jax.training.loop import Schedule as Schedule

@@ -4,7 +4,7 @@ A checkpoint holds three things: `variables`, the network that ships; `training`
 needs; `meta`, what the network is. A teacher is restored from `variables` and `meta` alone.
 """
 
-import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 
+from cckd_jax.console import say
 from cckd_jax.errors import InputError
 from cckd_jax.training.state import TrainState
 
@@ -60,26 +60,45 @@ class Checkpoints:
     def restore(self, state: TrainState) -> tuple[int, TrainState]:
         """Returns the newest readable checkpoint as (epochs done, state), or (0, the given state).
 
-        A damaged one is passed over with a line that says so, and removed, so that its epoch can be written again.
+        A damaged one is passed over with a line that says so, and put aside, so that its epoch can be written again.
+
+        Raises:
+          InputError: the checkpoint is of another network, or of other data.
         """
         like = jax.tree.map(_abstract, {'variables': state.student, 'training': _without_student(state)})
         for epochs in sorted(self._manager.all_steps(), reverse=True):
             try:
                 found = self._manager.restore(
                     epochs,
-                    args=ocp.args.Composite(**{name: ocp.args.StandardRestore(like[name]) for name in like}),
+                    args=ocp.args.Composite(
+                        meta=ocp.args.JsonRestore(),
+                        **{name: ocp.args.StandardRestore(like[name]) for name in like},
+                    ),
                 )
             except Exception as error:  # Orbax, tensorstore and json each raise their own
-                logging.warning(
-                    'checkpoint %s cannot be read (%s); going back to the one before it',
-                    self._folder / str(epochs),
-                    type(error).__name__,
-                )
-                shutil.rmtree(self._folder / str(epochs), ignore_errors=True)
-                self._manager.reload()
+                self._put_aside(epochs, error)
                 continue
+            check_meta(found.meta, self._meta, self._folder)
             return epochs, _with_student(state, found.variables, found.training)
         return 0, state
+
+    def _put_aside(self, epochs: int, error: Exception) -> None:
+        step = self._folder / str(epochs)
+        aside = self._folder.with_name(f'damaged_checkpoint_{epochs}_{time.time_ns()}')
+        say(f'checkpoint {step} cannot be read ({type(error).__name__}); going back to the one before it')
+        if step.exists():
+            step.rename(aside)
+        self._manager.reload()
+
+
+def check_meta(found: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
+    """Raises InputError for a checkpoint that differs in one of the wanted facts."""
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            raise InputError(
+                f'the checkpoint in {folder} has {name} {found.get(name)!r}, this run needs {value!r}; '
+                'name another checkpoint or workdir, or set the config to match'
+            )
 
 
 def load_network(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -98,7 +117,7 @@ def load_network(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
                     args=ocp.args.Composite(variables=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore()),
                 )
         except Exception as error:  # Orbax, tensorstore and json each raise their own
-            logging.warning('checkpoint %s cannot be read (%s)', path / str(epochs), type(error).__name__)
+            say(f'checkpoint {path / str(epochs)} cannot be read ({type(error).__name__}); trying the one before it')
             continue
         return dict(found.meta), jax.tree.map(np.asarray, found.variables)
     raise InputError(

@@ -57,7 +57,7 @@ def load(path: Path, key: str) -> TeacherOutputs:
 
 
 def load_given(path: Path, dataset: Dataset) -> TeacherOutputs:
-    """Reads logits that another framework computed, in the data set's own order.
+    """Reads logits that another framework computed, of the whole training set in the data set's own order.
 
     Args:
       path: `.npz` with `logits` `[N, C]` or `[N, K, C]` and perhaps `test_logits`, or `.npy` with the first alone.
@@ -69,7 +69,7 @@ def load_given(path: Path, dataset: Dataset) -> TeacherOutputs:
     arrays = _arrays(path)
     if 'logits' not in arrays:
         raise InputError(f'{path} has no array named logits; it has: {", ".join(arrays) or "none"}')
-    train = _checked(path, 'logits', arrays['logits'], len(dataset.train), dataset.num_classes)
+    train = _checked(path, 'logits', arrays['logits'], dataset.source_size, dataset.num_classes)[dataset.rows]
     if 'test_logits' not in arrays:
         return TeacherOutputs(train, None)
     test = _checked(path, 'test_logits', arrays['test_logits'], len(dataset.test), dataset.num_classes)

@@ -1,0 +1,119 @@
+"""The whole walk of a run: data, teachers, their outputs, the student, evaluation, report."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from cckd_jax import config as settings
+from cckd_jax import data, models, training
+from cckd_jax.console import say
+from cckd_jax.errors import lookup
+from cckd_jax.experiment import directory, networks, results
+from cckd_jax.methods import METHODS, Method, everyone, self_regulated
+from cckd_jax.reporting import report
+from cckd_jax.reporting.files import write_json, write_text
+from cckd_jax.training import optimizers
+
+_HYPERPARAMETERS = ('temperature', 'confidence_temperature', 'margin_temperature', 'alpha', 'hard_weight')
+
+
+def run(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Device] | None = None) -> dict[str, Any]:
+    """Runs a config to its report, from wherever an earlier call on the same workdir stopped.
+
+    Args:
+      config: of `config.default`, changed.
+      workdir: the run directory; made if it is not there.
+      devices: all local ones when None.
+
+    Returns:
+      What `results.json` holds.
+
+    Raises:
+      InputError: a value cannot be used; its message names it and the way out.
+    """
+    settings.check(config)
+    method = resolve_method(config)
+    lookup(optimizers.OPTIMIZERS, config.optimizer.name, 'optimizer')
+    lookup(optimizers.SCHEDULES, config.optimizer.schedule, 'schedule')
+    for part in _networks_wanted(config):
+        networks.create_model(config, part, num_classes=2)
+    folder = Path(workdir).expanduser()
+    with directory.opened(folder, config):
+        if (folder / 'report.md').exists():
+            say(f'{folder} is complete: {folder / "report.md"}')
+            return json.loads((folder / 'results.json').read_text(encoding='utf-8'))
+        return _run(config, method, folder, list(devices or jax.local_devices()))
+
+
+def resolve_method(config: ConfigDict) -> Method:
+    """The method's row with the config's gate and those of its hyper-parameters that the method has.
+
+    Raises:
+      InputError: there is no method of that name.
+    """
+    method = lookup(METHODS, config.method, 'method')
+    if config.self_regulate is not None:
+        method = dataclasses.replace(method, select=self_regulated if config.self_regulate else everyone)
+    taken = {name: value for name, value in _given(config).items() if name in method.hyperparameters}
+    return method.configured(**taken)
+
+
+def _run(config: ConfigDict, method: Method, folder: Path, devices: list[jax.Device]) -> dict[str, Any]:
+    dataset = data.load(
+        config.dataset.name,
+        data_dir=config.dataset.data_dir,
+        image_shape=tuple(config.dataset.image_shape),
+        examples=config.dataset.examples,
+        validation_fraction=config.validation_fraction,
+        seed=config.seed,
+    )
+    this = networks.Run(config, folder, dataset, devices)
+    training.check_batch(config.batch_size, len(dataset.train), devices)
+    for part in _networks_wanted(config):
+        module = networks.create_model(config, part, dataset.num_classes)
+        models.check_fits(part.model, module, dataset.image_shape, dataset.num_classes)
+    # Whatever is given is read before anything is trained, and before the workdir becomes this config's.
+    logits = teacher = separate = None
+    if config.teacher.logits:
+        logits = networks.read_given_logits(this)
+    if config.teacher.checkpoint:
+        teacher = networks.restore(this, config.teacher.checkpoint, config.teacher)
+    if config.attack.checkpoint:
+        separate = networks.restore(this, config.attack.checkpoint, config.student, method='separate')
+    write_json(folder / 'config.json', json.loads(config.to_json()))
+    for name in _given(config).keys() - method.hyperparameters:
+        say(f'{config.method} has no {name}; the one given is not used')
+
+    if logits is not None:
+        teachers, outputs = [], networks.keep_given_logits(this, logits)
+    else:
+        alone = dataclasses.replace(METHODS['separate'], learning_rate=config.teacher.learning_rate)
+        teachers = [teacher or networks.train_network(this, 'teacher', alone)]
+        outputs = networks.obtain_outputs(this, teachers)
+    student = networks.train_network(
+        this, 'student', method, method_name=config.method, teachers=teachers, outputs=outputs
+    )
+    if separate is None:
+        separate = student if _is_separate(config) else networks.train_network(this, 'separate', METHODS['separate'])
+    found = results.evaluate(this, method, teachers, outputs, student, separate)
+    write_json(folder / 'results.json', found)
+    write_text(folder / 'report.md', report.render(found))
+    say(f'the report is in {folder / "report.md"}')
+    return found
+
+
+def _networks_wanted(config: ConfigDict) -> list[ConfigDict]:
+    return [config.student] if config.teacher.logits else [config.teacher, config.student]
+
+
+def _given(config: ConfigDict) -> dict[str, float]:
+    return {name: config[name] for name in _HYPERPARAMETERS if config[name] is not None}
+
+
+def _is_separate(config: ConfigDict) -> bool:
+    return config.method == 'separate' and not config.self_regulate and config.student.learning_rate is None

@@ -1,0 +1,205 @@
+"""The networks of a run: made, trained or picked up, restored, and asked for their outputs."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from cckd_jax import data, evaluation, models, training
+from cckd_jax.console import say
+from cckd_jax.errors import InputError
+from cckd_jax.methods import Method
+from cckd_jax.reporting.metrics import MetricsWriter, read_rows
+from cckd_jax.reporting.progress import Progress
+from cckd_jax.training import optimizers, teacher_outputs
+
+
+class Run(NamedTuple):
+    """What every part of a run looks at."""
+
+    config: ConfigDict
+    workdir: Path
+    dataset: data.Dataset
+    devices: Sequence[jax.Device]
+
+
+class Trained(NamedTuple):
+    """A network and how it came about; one that was restored from elsewhere has no rows and took no time."""
+
+    network: models.Network
+    meta: dict[str, Any]
+    rows: list[dict[str, Any]]
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in its epochs."""
+        return sum(row['epoch_seconds'] for row in self.rows)
+
+
+def create_model(config: ConfigDict, part: ConfigDict, num_classes: int) -> nn.Module:
+    """The network of `config.teacher` or `config.student`."""
+    options = part.options.to_dict()
+    if config.precision != 'float32':
+        options['dtype'] = jnp.dtype(config.precision)
+    return models.create(part.model, num_classes, **options)
+
+
+def restore(this: Run, given: str, part: ConfigDict, **expected: Any) -> Trained:
+    """A network from a checkpoint folder, checked to be what the config says.
+
+    Args:
+      this: the run.
+      given: the folder, such as RUN/teacher.
+      part: `config.teacher` or `config.student`, which the network must fit.
+      **expected: further facts that must hold of it, such as the method it was trained by.
+
+    Raises:
+      InputError: there is no readable checkpoint, or it holds another network or was made for another data set.
+    """
+    folder = Path(given).expanduser()
+    (meta, variables) = training.load_network(folder)
+    training.check_meta(meta, {**_network_facts(this, part), **expected}, folder)
+    module = create_model(this.config, part, this.dataset.num_classes)
+    return Trained(models.Network(module, variables), meta, [])
+
+
+def train_network(
+    this: Run,
+    name: str,
+    method: Method,
+    *,
+    method_name: str = 'separate',
+    teachers: Sequence[Trained] = (),
+    outputs: teacher_outputs.TeacherOutputs | None = None,
+) -> Trained:
+    """Trains a network to its last epoch in `<workdir>/<name>`, or picks it up there.
+
+    Args:
+      this: the run.
+      name: `teacher`, `student` or `separate`.
+      method: what it is trained by.
+      method_name: how the checkpoint calls it.
+      teachers: the networks that `outputs` are of.
+      outputs: logits on the images as they are; not used where images are augmented.
+    """
+    config = this.config
+    part = config.teacher if name == 'teacher' else config.student
+    folder = this.workdir / name
+    folder.mkdir(exist_ok=True)
+    split = this.dataset.train
+    augment = data.augmentation(crop=config.augmentation.crop, flip=config.augmentation.flip)
+    live = augment is not None and 'teacher_logits' in method.needs
+    aux = {}
+    if live:
+        say(f'{name}: images are augmented, so teacher outputs are not cached; the teacher runs inside the step')
+    elif 'teacher_logits' in method.needs:
+        aux['teacher_logits'] = outputs.train
+    modules = tuple(teacher.network.module for teacher in teachers) if live else ()
+    weights = tuple(teacher.network.variables for teacher in teachers) if live else ()
+    layout = method.layout(split.labels, aux)
+    schedule = training.Schedule(part.epochs, config.batch_size, config.seed, layout)
+    rate = config.student.learning_rate if name == 'student' else None
+    optimizer = optimizers.create(
+        config.optimizer.name,
+        rate or method.learning_rate,
+        schedule=config.optimizer.schedule,
+        steps=schedule.steps,
+        weight_decay=config.optimizer.weight_decay,
+    )
+    module = create_model(config, part, this.dataset.num_classes)
+    # Student and separate student start alike, so that the two are compared on equal terms; a teacher does not.
+    key = jax.random.fold_in(jax.random.key(config.seed), 0 if name == 'teacher' else 1)
+    state = training.initial_state(method, module, modules, optimizer, split, key)
+    step = training.make_step(method, module, modules, optimizer, devices=this.devices, augment=augment)
+    frozen = training.frozen_data(split, aux, key, weights)
+    writer, progress = MetricsWriter(folder), Progress(name, part.epochs, len(layout))
+    # A checkpoint is of these images and no others: on other data it would resume in silence.
+    facts = {**_network_facts(this, part), 'method': method_name, 'train_data': split.fingerprint()}
+
+    predict = evaluation.predictor(module, devices=this.devices)
+
+    def measures(state: training.TrainState) -> dict[str, float]:
+        if not len(this.dataset.validation):
+            return {}
+        logits = predict(jax.device_get(state.student), this.dataset.validation.images)
+        return {'validation_accuracy': float(evaluation.correct(logits, this.dataset.validation.labels).mean())}
+
+    with training.Checkpoints(folder, facts) as checkpoints:
+        try:
+            state = training.train(
+                step,
+                state,
+                frozen,
+                schedule,
+                checkpoints=checkpoints,
+                observers=(writer, progress),
+                devices=this.devices,
+                measures=measures,
+                save_seconds=config.save_seconds,
+            )
+        finally:
+            progress.close()
+            writer.close()
+    return Trained(
+        models.Network(module, jax.device_get(state.student)), {**facts, 'epochs': part.epochs}, read_rows(folder)
+    )
+
+
+def obtain_outputs(this: Run, teachers: Sequence[Trained]) -> teacher_outputs.TeacherOutputs:
+    """The teachers' logits on training and test images, cached with the run or computed now."""
+
+    def outputs(network: models.Network) -> teacher_outputs.TeacherOutputs:
+        predict = evaluation.predictor(network.module, devices=this.devices)
+        (train, test) = (predict(network.variables, split.images) for split in (this.dataset.train, this.dataset.test))
+        return teacher_outputs.TeacherOutputs(train[:, None], test[:, None])
+
+    return _kept_with_run(
+        this,
+        [teacher.network.variables for teacher in teachers],
+        lambda: teacher_outputs.stack([outputs(teacher.network) for teacher in teachers]),
+    )
+
+
+def read_given_logits(this: Run) -> teacher_outputs.TeacherOutputs:
+    """The logits of `teacher.logits`.
+
+    Raises:
+      InputError: the file does not fit, or is of several teachers, where the method takes one.
+    """
+    path = Path(this.config.teacher.logits).expanduser()
+    logits = teacher_outputs.load_given(path, this.dataset)
+    if logits.train.shape[1] != 1:
+        raise InputError(f'{path} holds {logits.train.shape[1]} teachers, {this.config.method} takes one: [N, classes]')
+    return logits
+
+
+def keep_given_logits(this: Run, logits: teacher_outputs.TeacherOutputs) -> teacher_outputs.TeacherOutputs:
+    """The same, kept with the run, so that a file that changed is noticed when the run is resumed."""
+    return _kept_with_run(this, logits, lambda: logits)
+
+
+def _kept_with_run(this: Run, depends_on: Any, compute) -> teacher_outputs.TeacherOutputs:
+    dataset, path = this.dataset, this.workdir / 'teacher_outputs.npz'
+    facts = [dataset.name, dataset.train.fingerprint(), dataset.test.fingerprint(), 'x/255', this.config.precision]
+    key = teacher_outputs.digest(depends_on, np.array(facts).astype('S'))
+    if path.exists():
+        return teacher_outputs.load(path, key)
+    outputs = compute()
+    teacher_outputs.save(path, outputs, key)
+    return outputs
+
+
+def _network_facts(this: Run, part: ConfigDict) -> dict[str, Any]:
+    return {
+        'model': part.model,
+        'options': json.loads(part.options.to_json()),
+        'dataset': this.dataset.name,
+        'num_classes': this.dataset.num_classes,
+        'image_shape': list(this.dataset.image_shape),
+    }
