@@ -39,7 +39,8 @@ class Checkpoints:
 
     def save(self, epochs: int, state: TrainState) -> None:
         """Starts writing the state after that many epochs; an interrupted write leaves no checkpoint."""
-        state = jax.device_get(state)
+        # Copies, because the next step is given these buffers while they are still being written.
+        state = jax.tree.map(np.array, jax.device_get(state))
         self._manager.save(
             epochs,
             args=ocp.args.Composite(
