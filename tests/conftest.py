@@ -13,10 +13,8 @@ import pytest
 
 jax.config.update('jax_num_cpu_devices', 8)
 
-from cckd_jax import cache, data, experiment
 from cckd_jax import config as settings
-
-cache.keep_compiled_programs()
+from cckd_jax import data, experiment
 
 
 @pytest.fixture(scope='session')
