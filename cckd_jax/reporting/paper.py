@@ -46,6 +46,24 @@ _ADVERSARIAL = {
 }  # fmt: skip
 
 
+_EPOCHS = {
+    ('mnist', 'lenet5_half'): 200,
+    ('fashion_mnist', 'lenet5_half'): 200,
+    ('cifar10', 'alexnet_half'): 1000,
+    ('svhn_cropped', 'alexnet_half'): 500,
+    ('svhn_cropped', 'resnet18'): 200,
+}
+
+
+def epochs(dataset: str, student: str) -> int | None:
+    """For how many epochs the paper trained a row's teacher and student (Table 1).
+
+    >>> epochs('cifar10', 'alexnet_half')
+    1000
+    """
+    return _EPOCHS.get((dataset, student))
+
+
 def numbers(dataset: str, student: str, method: str) -> Mapping[str, float]:
     """What the paper gives for a row of its tables, by the report's names; nothing where it gives nothing.
 

@@ -37,7 +37,12 @@ def render(results: Mapping[str, Any]) -> str:
             cells.append(_cell(quoted.get(key), form, missing=''))
         lines.append(f'| {" | ".join(cells)} |')
     if quoted:
-        lines += ['', 'Paper: arXiv:2107.06993, Tables 2-9, one run each; it states no seeds.']
+        epochs = paper.epochs(results['dataset'], student['model'])
+        lines += [
+            '',
+            f'Paper: arXiv:2107.06993, Tables 2-9, one run each of {epochs} epochs; it states no seeds. '
+            f'This run: teacher {teacher["epochs"] or "given"}, student {student["epochs"]} epochs.',
+        ]
     if student['success_rate'] is None:
         lines += ['', 'The teacher makes no error on the training set, so there is no success rate.']
     lines += [
