@@ -1,3 +1,7 @@
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,10 +15,15 @@ CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_smoke_takes_the_whole_path(name, tmp_path, one_device):
-    config = cli._load(f'{ROOT}/configs/{name}.py:smoke')
-    results = experiment.run(config, tmp_path / 'run', devices=one_device)
+def test_smoke_takes_the_whole_path(name, tmp_path):
+    # From the shell on one device, where programs are kept: the configs of one pair compile once for all.
+    command = [sys.executable, 'launch/main.py', f'--config=configs/{name}.py:smoke', f'--workdir={tmp_path / "run"}']
+    environment = {**os.environ, 'JAX_NUM_CPU_DEVICES': '1'}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / 'run' / 'results.json').read_text())
     assert results['dataset'] == 'digits'
+    assert results['student']['samples_presented'] == 2 * 512
     assert (tmp_path / 'run' / 'report.md').exists()
 
 
