@@ -54,7 +54,7 @@ class LocalResponseNorm:
 
     def __call__(self, images: chex.Array) -> chex.Array:
         # A product with a banded matrix sums the neighbours, and exp of log raises to a power: sliced sums and `**`
-        # take XLA:CPU five times as long.
+        # take XLA:CPU several times as long.
         channels = np.arange(images.shape[-1])
         near = np.abs(channels[:, None] - channels) <= self.radius
         wide = images.astype(jnp.float32)
@@ -146,7 +146,7 @@ def conv(
     )
 
 
-# Input channels up to which the banded product is faster; measured in benchmarks on two x86-64 cores.
+# Input channels up to which the banded product is faster; measured on two x86-64 cores.
 _FEW_CHANNELS = 6
 
 
@@ -160,7 +160,7 @@ def _banded(images: chex.Array, kernel: chex.Array, padding) -> chex.Array:
     """Convolution of narrow images as one matrix product.
 
     A row of the output is a banded (Toeplitz) matrix times k rows of the input, laid end to end. That is several times
-    the arithmetic, but XLA:CPU multiplies matrices fifteen times as fast as it convolves one or six channels, and
+    the arithmetic, but XLA:CPU multiplies matrices many times as fast as it convolves one or six channels, and
     its gradients are matrix products as well.
     """
     ((top, bottom), (left, right)) = padding
