@@ -5,8 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from cckd_jax import models
 from cckd_jax.errors import InputError
@@ -177,29 +175,34 @@ def test_dropout_drops_at_its_rate_in_training_alone():
     assert not np.array_equal(dropped[0], dropped[1])
 
 
-@given(
-    size=st.tuples(st.integers(5, 12), st.integers(5, 12)),
-    channels=st.integers(1, 4),
-    kernel=st.sampled_from([1, 3, 5]),
-    padding=st.integers(0, 2),
-    seed=st.integers(0, 1000),
-)
-@settings(max_examples=8, deadline=None)
-def test_the_banded_convolution_is_flaxs(size, channels, kernel, padding, seed):
-    images = jax.random.normal(jax.random.key(seed), (3, *size, channels))
-    plain = nn.Conv(4, (kernel, kernel), padding=padding)
-    lower = lambda images, kernel, strides, padding, **rest: layers._banded(images, kernel, padding)
-    banded = nn.Conv(4, (kernel, kernel), padding=padding, conv_general_dilated=lower)
-    variables = plain.init(jax.random.key(seed + 1), images)
+@pytest.mark.parametrize('channels', [1, 3, 5, 8])
+@pytest.mark.parametrize(('kernel', 'stride', 'padding'), [(5, 1, 2), (3, 1, 0), (3, 2, 1), (1, 1, 0)])
+def test_a_convolution_is_flaxs_in_value_and_gradients(channels, kernel, stride, padding):
+    # More images than a portion holds, and no whole number of portions.
+    images = jax.random.normal(jax.random.key(0), (70, 9, 11, channels))
+    plain = nn.Conv(4, (kernel, kernel), strides=stride, padding=padding)
+    ours = layers.conv(4, kernel, stride=stride, padding=padding)
+    assert ours.conv_general_dilated is not None
+    variables = plain.init(jax.random.key(1), images)
 
     def value_and_gradients(module):
-        return jax.value_and_grad(lambda *a: jnp.sum(jnp.sin(module.apply(*a))), (0, 1))(variables, images)
+        return jax.jit(jax.value_and_grad(lambda *a: jnp.sum(jnp.sin(module.apply(*a))), (0, 1)))(variables, images)
 
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
-        value_and_gradients(banded),
+        value_and_gradients(ours),
         value_and_gradients(plain),
     )
+
+
+def test_a_convolution_has_forward_mode_and_vmap_too():
+    images = jax.random.normal(jax.random.key(0), (3, 6, 6, 5))
+    (plain, ours) = (nn.Conv(4, (3, 3), padding=1), layers.conv(4, 3, padding=1))
+    variables = plain.init(jax.random.key(1), images)
+    derivatives = [jax.jvp(lambda x, m=module: m.apply(variables, x), (images,), (images,)) for module in (plain, ours)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *derivatives)
+    each = jax.vmap(lambda image: ours.apply(variables, image[None])[0])(images)
+    np.testing.assert_allclose(each, plain.apply(variables, images), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize('size', [4, 5, 7])

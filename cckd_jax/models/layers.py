@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cckd_jax.models.base import ModeLayer, Training
+from cckd_jax.models.convolution import conv as conv
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,52 +130,3 @@ class Dropout(ModeLayer):
             lambda key: jax.random.bernoulli(jax.random.fold_in(key, layer), 1 - self.rate, values.shape[1:])
         )(train.keys)
         return jnp.where(keep, values / (1 - self.rate), 0).astype(values.dtype)
-
-
-def conv(
-    features: int, size: int, *, stride: int = 1, padding: int = 0, bias: bool = True, dtype: Any = jnp.float32
-) -> nn.Conv:
-    """A Flax convolution with a square kernel, lowered as this machine does it fastest."""
-    return nn.Conv(
-        features,
-        (size, size),
-        strides=stride,
-        padding=padding,
-        use_bias=bias,
-        dtype=dtype,
-        conv_general_dilated=_conv_on_cpu if jax.default_backend() == 'cpu' else None,
-    )
-
-
-# Input channels up to which the banded product is faster; measured on two x86-64 cores.
-_FEW_CHANNELS = 6
-
-
-def _conv_on_cpu(images, kernel, strides, padding, **rest) -> chex.Array:
-    if kernel.shape[2] <= _FEW_CHANNELS and tuple(strides) == (1, 1):
-        return _banded(images, kernel, padding)
-    return jax.lax.conv_general_dilated(images, kernel, strides, padding, **rest)
-
-
-def _banded(images: chex.Array, kernel: chex.Array, padding) -> chex.Array:
-    """Convolution of narrow images as one matrix product.
-
-    A row of the output is a banded (Toeplitz) matrix times k rows of the input, laid end to end. That is several times
-    the arithmetic, but XLA:CPU multiplies matrices many times as fast as it convolves one or six channels, and
-    its gradients are matrix products as well.
-    """
-    ((top, bottom), (left, right)) = padding
-    (size, _, channels, features) = kernel.shape
-    (batch, height, width, _) = images.shape
-    rows = height + top + bottom - size + 1
-    columns = width + left + right - size + 1
-    band = np.zeros((size, width, columns), kernel.dtype)
-    for offset in range(size):
-        for column in range(columns):
-            if 0 <= column + offset - left < width:
-                band[offset, column + offset - left, column] = 1
-    matrix = jnp.einsum('jab,ijco->iacbo', band, kernel)
-    matrix = matrix.reshape(size * width * channels, columns * features)
-    lines = jnp.pad(images.reshape(batch, height, -1), ((0, 0), (top, bottom), (0, 0)))
-    lines = jnp.concatenate([lines[:, start : start + rows] for start in range(size)], axis=-1)
-    return (lines.reshape(batch * rows, -1) @ matrix).reshape(batch, rows, columns, features)

@@ -1,0 +1,97 @@
+"""Convolutions as a CPU does them fastest; other backends have their own libraries and are left alone.
+
+XLA:CPU convolves with Eigen's patches and matrix product, which two things slow down several times: few input channels,
+whose patches are gathered number by number, and the gradient of the kernel, whose patches outgrow the caches with the
+batch. Measured by `launch/benchmark.py`; equal to `flax.linen.Conv` to float tolerance.
+"""
+
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_derivatives import SymbolicZero
+
+# Input channels up to which the banded product is faster; measured on two x86-64 cores, as are the sizes below.
+_FEW_CHANNELS = 3
+_FEW_FOR_GRADIENT = 6
+_TILES = (4, 5, 6, 7)
+# Images whose gradients of the kernel are taken together, and the portions that a batch falls into at most.
+_PORTION = 32
+_PORTIONS = 16
+
+
+def conv(
+    features: int, size: int, *, stride: int = 1, padding: int = 0, bias: bool = True, dtype: Any = jnp.float32
+) -> nn.Conv:
+    """A Flax convolution with a square kernel, lowered as this machine does it fastest."""
+    return nn.Conv(
+        features,
+        (size, size),
+        strides=stride,
+        padding=padding,
+        use_bias=bias,
+        dtype=dtype,
+        conv_general_dilated=_convolve_on_cpu if jax.default_backend() == 'cpu' else None,
+    )
+
+
+def _convolve_on_cpu(images: chex.Array, kernel: chex.Array, strides, padding, **rest) -> chex.Array:
+    def plain(images: chex.Array, kernel: chex.Array) -> chex.Array:
+        return jax.lax.conv_general_dilated(images, kernel, strides, padding, **rest)
+
+    def banded(images: chex.Array, kernel: chex.Array) -> chex.Array:
+        return _banded(images, kernel, padding)
+
+    channels = kernel.shape[2] if tuple(strides) == (1, 1) else np.inf
+    if channels <= _FEW_CHANNELS:
+        return banded(images, kernel)
+    along_images = banded if channels <= _FEW_FOR_GRADIENT else plain
+
+    @jax.custom_jvp
+    def convolve(images: chex.Array, kernel: chex.Array) -> chex.Array:
+        return plain(images, kernel)
+
+    def tangent(primals, tangents) -> tuple[chex.Array, chex.Array]:
+        (images, kernel), (images_dot, kernel_dot) = primals, tangents
+        moved = []
+        if not isinstance(images_dot, SymbolicZero):
+            moved.append(along_images(images_dot, kernel))
+        if not isinstance(kernel_dot, SymbolicZero):
+            # Its transpose, the gradient of the kernel, is the sum of the portions' gradients.
+            size = max(_PORTION, -(-len(images) // _PORTIONS))
+            portions = [plain(images[start : start + size], kernel_dot) for start in range(0, len(images), size)]
+            moved.append(jnp.concatenate(portions))
+        return plain(images, kernel), sum(moved[1:], moved[0])
+
+    convolve.defjvp(tangent, symbolic_zeros=True)
+    return convolve(images, kernel)
+
+
+def _banded(images: chex.Array, kernel: chex.Array, padding) -> chex.Array:
+    """Convolution as one matrix product over tiles of a few columns.
+
+    A tile of the output's row is a banded (Toeplitz) matrix times the pixels under it, laid end to end. That is about
+    twice the arithmetic, but the pixels come in long runs, and the product has more than a handful of columns.
+    """
+    ((top, bottom), (left, right)) = padding
+    (size, _, channels, features) = kernel.shape
+    (batch, height, width, _) = images.shape
+    rows = height + top + bottom - size + 1
+    columns = width + left + right - size + 1
+    tile = min(_TILES, key=lambda tile: (-columns % tile, tile))
+    tiles = -(-columns // tile)
+    covered = tile + size - 1
+    band = np.zeros((size, covered, tile), kernel.dtype)
+    for offset in range(size):
+        band[offset, np.arange(tile) + offset, np.arange(tile)] = 1
+    matrix = jnp.einsum('jab,ijco->iacbo', band, kernel).reshape(size * covered * channels, tile * features)
+    lines = jnp.pad(images, ((0, 0), (top, bottom), (left, right + tiles * tile - columns), (0, 0)))
+    lines = lines.reshape(batch, height + top + bottom, -1)
+    starts = np.arange(tiles) * tile * channels
+    under = jnp.stack([lines[:, :, start : start + covered * channels] for start in starts], axis=2)
+    under = jnp.concatenate([under[:, row : row + rows] for row in range(size)], axis=-1)
+    result = under.reshape(batch * rows * tiles, -1) @ matrix
+    return result.reshape(batch, rows, tiles * tile, features)[:, :, :columns]
