@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from cckd_jax import data
-from cckd_jax.data import prepare
+from cckd_jax.data import datasets, prepare
 from cckd_jax.errors import InputError
 
 
@@ -107,6 +107,27 @@ def test_a_prepared_copy_is_read_from_its_data_dir(tmp_path):
     assert mnist.train.images.shape == (30, 28, 28, 1)
     assert mnist.test.labels.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
     np.testing.assert_array_equal(mnist.test.images[3], np.full((28, 28, 1), 3))
+
+
+def test_a_copy_is_decoded_once_and_again_when_it_changes(tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    prepare_tiny_mnist(tmp_path)
+    first = data.load('mnist', data_dir=str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(datasets, '_read', lambda *a: pytest.fail('decoded a second time'))
+        second = data.load('mnist', data_dir=str(tmp_path))
+    for split in ('train', 'test'):
+        np.testing.assert_array_equal(getattr(first, split).images, getattr(second, split).images)
+        np.testing.assert_array_equal(getattr(first, split).labels, getattr(second, split).labels)
+    for path in (tmp_path / 'cache').rglob('mnist-train-*.npz'):
+        path.write_bytes(path.read_bytes()[:100])
+    assert data.load('mnist', data_dir=str(tmp_path)).train.fingerprint() == first.train.fingerprint()
+    reads = []
+    read = datasets._read
+    monkeypatch.setattr(datasets, '_read', lambda *a: reads.append(a[1]) or read(*a))
+    next(tmp_path.rglob('*.array_record*')).touch()
+    data.load('mnist', data_dir=str(tmp_path))
+    assert reads == ['train', 'test']
 
 
 def test_an_absent_data_set_fails_at_once_with_three_ways_out(tmp_path, monkeypatch):

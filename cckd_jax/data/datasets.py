@@ -1,6 +1,7 @@
 """Data sets as uint8 arrays in memory, read once through `tfds.data_source`."""
 
 import contextlib
+import functools
 import io
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +11,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from cckd_jax import cache
-from cckd_jax.data import prepare
+from cckd_jax.data import decoded, prepare
 from cckd_jax.data.digits import SHAPES, Digits, config_name
 from cckd_jax.data.npz import read_npz
 from cckd_jax.data.split import Split
@@ -132,7 +133,11 @@ def _from_tfds(name: str, builder: tfds.core.DatasetBuilder) -> tuple[Split, Spl
             f'data set {name!r} has images of unequal sizes {shape}; resize them, and give them as an .npz'
         )
     classes = builder.info.features['label'].num_classes
-    return _read(builder, 'train', classes), _read(builder, 'test', classes), classes
+    folder = Path(builder.data_dir)
+    (train, test) = (
+        decoded.kept(folder, split, functools.partial(_read, builder, split, classes)) for split in ('train', 'test')
+    )
+    return train, test, classes
 
 
 def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
