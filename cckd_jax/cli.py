@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from cckd_jax import cache, memory
+from cckd_jax import cache, cpu
 from cckd_jax.errors import InputError, nearest
 
 
@@ -29,7 +29,7 @@ def main(run: Callable[..., object], usage: str, arguments: Sequence[str] | None
       0, or 2 after one line on stderr for bad input.
     """
     logging.set_verbosity(logging.ERROR)
-    memory.keep_freed_memory()
+    cpu.tune()
     cache.keep_compiled_programs()
     # Networks and configs of one's own are imported from where the command is given.
     sys.path.insert(0, os.getcwd())

@@ -29,6 +29,8 @@ def default() -> ConfigDict:
     config.alpha = placeholder(float)
     config.hard_weight = placeholder(float)
     config.self_regulate = placeholder(bool)  # puts the gate on any method, or takes it away
+    config.recheck = False  # lets a sample rest until the threshold could have reached its margin
+    config.compaction = placeholder(bool)  # backward passes over the kept samples alone; empty: where exact and faster
 
     config.dataset = ConfigDict()
     config.dataset.name = 'digits'

@@ -111,6 +111,33 @@ def self_regulated(
     )
 
 
+def every_epoch(context: Context, batch: Batch, points: Points, outputs: Outputs) -> chex.Array:
+    """Every sample is looked at in every epoch."""
+    return jnp.full(batch.label.shape, context.epoch + 1)
+
+
+def once_reached(
+    context: Context,
+    batch: Batch,
+    points: Points,
+    outputs: Outputs,
+    *,
+    alpha: float = 0.01,
+    temperature: float = 20.0,
+    margin_temperature: float | None = None,
+) -> chex.Array:
+    """A sample that rests is looked at again once the threshold could have reached its margin (`selection.next_look`).
+
+    The margin's temperature is the method's unless `margin_temperature` is given.
+    """
+    return selection.next_look(
+        outputs.logits,
+        context.epoch,
+        alpha=alpha,
+        temperature=temperature if margin_temperature is None else margin_temperature,
+    )
+
+
 def equally(batch: Batch) -> chex.Array:
     """Every sample counts the same."""
     return jnp.ones(batch.label.shape, jnp.float32)
@@ -126,7 +153,7 @@ def nothing_extra(student: nn.Module, teachers: tuple[nn.Module, ...]) -> nn.Mod
     return None
 
 
-_COLUMNS = ('loss', 'points', 'select', 'weight', 'layout', 'extra')
+_COLUMNS = ('loss', 'points', 'select', 'again', 'weight', 'layout', 'extra')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +164,8 @@ class Method:
       loss: `(context, batch, points, outputs) -> [B]`, float32, never reduced.
       points: `(context, batch) -> {name: [B, H, W, C]}`, made before the gradient is taken.
       select: `(context, batch, points, outputs) -> bool [B]`.
+      again: `(context, batch, points, outputs) -> int32 [B]`, the epoch when a sample that is not kept is looked at
+        again; those that are kept are in the next one.
       weight: `(batch) -> [B]`; the update is sum(keep * weight * loss) / sum(keep) over all devices.
       layout: `(labels, aux) -> indices`, what an epoch contains, decided on the host before the loop.
       extra: `(student, teachers) -> module or None`, what trains beside the student and does not ship; the module is
@@ -150,6 +179,7 @@ class Method:
     loss: Callable[..., chex.Array]
     points: Callable[..., Points] = no_points
     select: Callable[..., chex.Array] = everyone
+    again: Callable[..., chex.Array] = every_epoch
     weight: Callable[..., chex.Array] = equally
     layout: Callable[..., np.ndarray] = all_examples
     extra: Callable[..., nn.Module | None] = nothing_extra

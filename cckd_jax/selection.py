@@ -103,3 +103,29 @@ def self_regulate(
     check_labels(labels, logits)
     wrong = jnp.argmax(logits, axis=-1) != labels
     return wrong | (margin(logits, temperature=temperature) < threshold(epoch, alpha=alpha))
+
+
+def next_look(
+    logits: chex.Array, epoch: chex.Numeric, *, alpha: chex.Numeric, temperature: chex.Numeric = 20.0
+) -> chex.Array:
+    r"""The first epoch whose threshold exceeds the present margin.
+
+    $\min\{n' > n : 1 - \exp(-\alpha n') > \delta_b\}$. Until then a sample that the model is right about would be
+    kept only if the model had become less sure of it, which goes unseen: a trade of accuracy for time, and this
+    project's own.
+
+    Args:
+      logits: float `[B, C]` of the model in training.
+      epoch: n, counted from 0; may be traced.
+      alpha: rate of self-regulation, >= 0. At 0 the threshold reaches no margin.
+      temperature: temperature of the margin, > 0.
+
+    Returns:
+      int32 `[B]`, above `epoch`, at most 2^30.
+
+    >>> import jax.numpy as jnp
+    >>> next_look(jnp.log(jnp.array([[0.125, 0.25, 0.625], [0.4, 0.4, 0.2]])), 3, alpha=0.1, temperature=1.0).tolist()
+    [5, 4]
+    """
+    reached = -jnp.log1p(-margin(logits, temperature=temperature)) / jnp.maximum(alpha, 1e-30)
+    return jnp.maximum(jnp.minimum(reached, 2.0**30).astype(jnp.int32) + 1, epoch + 1)

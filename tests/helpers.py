@@ -68,6 +68,8 @@ class Bench:
         shape=(28, 28, 1),
         teachers=(),
         augment=None,
+        make=training.make_step,
+        **options,
     ):
         self.devices = jax.devices()[:devices]
         self.split = random_split(count, shape=shape)
@@ -81,7 +83,7 @@ class Bench:
         state = training.initial_state(method, module, modules, self.optimizer, self.split, key)
         self.state = training.replicate(state, self.devices)
         self.frozen = training.replicate(training.frozen_data(self.split, aux, key, weights), self.devices)
-        self.step = training.make_step(method, module, modules, self.optimizer, devices=self.devices, augment=augment)
+        self.step = make(method, module, modules, self.optimizer, devices=self.devices, augment=augment, **options)
 
     def run(self, batches, epoch=0):
         metrics = []

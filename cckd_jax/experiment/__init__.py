@@ -12,9 +12,9 @@ from ml_collections import ConfigDict
 from cckd_jax import config as settings
 from cckd_jax import data, models, training
 from cckd_jax.console import say
-from cckd_jax.errors import lookup
+from cckd_jax.errors import InputError, lookup
 from cckd_jax.experiment import directory, networks, results
-from cckd_jax.methods import METHODS, Method, everyone, self_regulated
+from cckd_jax.methods import METHODS, Method, everyone, once_reached, self_regulated
 from cckd_jax.reporting import report
 from cckd_jax.reporting.files import write_json, write_text
 from cckd_jax.training import optimizers
@@ -59,6 +59,12 @@ def resolve_method(config: ConfigDict) -> Method:
     method = lookup(METHODS, config.method, 'method')
     if config.self_regulate is not None:
         method = dataclasses.replace(method, select=self_regulated if config.self_regulate else everyone)
+    if config.recheck:
+        if method.select is everyone:
+            raise InputError(
+                f'recheck=true needs a gate, and {config.method} has none; add --config.self_regulate=true'
+            )
+        method = dataclasses.replace(method, again=once_reached)
     taken = {name: value for name, value in _given(config).items() if name in method.hyperparameters}
     return method.configured(**taken)
 

@@ -1,7 +1,7 @@
 """The networks of a run: made, trained or picked up, restored, and asked for their outputs."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +14,13 @@ from ml_collections import ConfigDict
 from cckd_jax import data, evaluation, models, training
 from cckd_jax.console import say
 from cckd_jax.errors import InputError
-from cckd_jax.methods import Method
+from cckd_jax.methods import Method, every_epoch, everyone
 from cckd_jax.reporting.metrics import MetricsWriter, read_rows
 from cckd_jax.reporting.progress import Progress
 from cckd_jax.training import optimizers, teacher_outputs
+
+# Calls of an accelerator are this many steps long, so that progress is still seen.
+_STEPS_AT_ONCE = 100
 
 
 class Run(NamedTuple):
@@ -103,7 +106,10 @@ def train_network(
     modules = tuple(teacher.network.module for teacher in teachers) if live else ()
     weights = tuple(teacher.network.variables for teacher in teachers) if live else ()
     layout = method.layout(split.labels, aux)
-    schedule = training.Schedule(part.epochs, config.batch_size, config.seed, layout)
+    steps_at_once = 1 if _on_cpu(this) or config.recheck else _STEPS_AT_ONCE
+    schedule = training.Schedule(
+        part.epochs, config.batch_size, config.seed, layout, method.again is not every_epoch, steps_at_once
+    )
     rate = config.student.learning_rate if name == 'student' else None
     optimizer = optimizers.create(
         config.optimizer.name,
@@ -116,7 +122,9 @@ def train_network(
     # Student and separate student start alike, so that the two are compared on equal terms; a teacher does not.
     key = jax.random.fold_in(jax.random.key(config.seed), 0 if name == 'teacher' else 1)
     state = training.initial_state(method, module, modules, optimizer, split, key)
-    step = training.make_step(method, module, modules, optimizer, devices=this.devices, augment=augment)
+    scan = {'scan': True} if steps_at_once > 1 else {}
+    make_step = _step_maker(this, method, module, state)
+    step = make_step(method, module, modules, optimizer, devices=this.devices, augment=augment, **scan)
     frozen = training.frozen_data(split, aux, key, weights)
     writer, progress = MetricsWriter(folder), Progress(name, part.epochs, len(layout))
     # A checkpoint is of these images and no others: on other data it would resume in silence.
@@ -193,6 +201,22 @@ def _kept_with_run(this: Run, depends_on: Any, compute) -> teacher_outputs.Teach
     outputs = compute()
     teacher_outputs.save(path, outputs, key)
     return outputs
+
+
+def _step_maker(
+    this: Run, method: Method, module: nn.Module, state: training.TrainState
+) -> Callable[..., training.Step]:
+    exact = isinstance(module, models.Classifier) and not jax.tree.leaves(state.batch_stats)
+    compacts = this.config.compaction
+    if compacts is None:
+        compacts = method.select is not everyone and exact and _on_cpu(this)
+    if not compacts:
+        return training.make_step
+    return training.make_compact_step if _on_cpu(this) else training.make_compact_step_on_device
+
+
+def _on_cpu(this: Run) -> bool:
+    return this.devices[0].platform == 'cpu'
 
 
 def _network_facts(this: Run, part: ConfigDict) -> dict[str, Any]:

@@ -1,8 +1,7 @@
-"""Convolutions as a CPU does them fastest; other backends have their own libraries and are left alone.
+"""Convolutions of few channels as a CPU does them fastest; other backends have libraries of their own for them.
 
-XLA:CPU convolves with Eigen's patches and matrix product, which two things slow down several times: few input channels,
-whose patches are gathered number by number, and the gradient of the kernel, whose patches outgrow the caches with the
-batch. Measured by `launch/benchmark.py`; equal to `flax.linen.Conv` to float tolerance.
+XLA:CPU gathers the patches of an image with few channels number by number, which takes ten times as long as the
+arithmetic. Measured by `launch/benchmark.py`; equal to `flax.linen.Conv` to float tolerance.
 """
 
 from typing import Any
@@ -14,13 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-# Input channels up to which the banded product is faster; measured on two x86-64 cores, as are the sizes below.
+# Input channels up to which the banded product is faster, forward and for the gradient of the images, and the columns
+# of a tile; measured on two x86-64 cores.
 _FEW_CHANNELS = 3
 _FEW_FOR_GRADIENT = 6
 _TILES = (4, 5, 6, 7)
-# Images whose gradients of the kernel are taken together, and the portions that a batch falls into at most.
-_PORTION = 32
-_PORTIONS = 16
 
 
 def conv(
@@ -45,26 +42,24 @@ def _convolve_on_cpu(images: chex.Array, kernel: chex.Array, strides, padding, *
     def banded(images: chex.Array, kernel: chex.Array) -> chex.Array:
         return _banded(images, kernel, padding)
 
-    channels = kernel.shape[2] if tuple(strides) == (1, 1) else np.inf
-    if channels <= _FEW_CHANNELS:
-        return banded(images, kernel)
-    along_images = banded if channels <= _FEW_FOR_GRADIENT else plain
+    channels = kernel.shape[2]
+    if channels > _FEW_FOR_GRADIENT or tuple(strides) != (1, 1):
+        return plain(images, kernel)
+    forward = banded if channels <= _FEW_CHANNELS else plain
 
     @jax.custom_jvp
     def convolve(images: chex.Array, kernel: chex.Array) -> chex.Array:
-        return plain(images, kernel)
+        return forward(images, kernel)
 
     def tangent(primals, tangents) -> tuple[chex.Array, chex.Array]:
         (images, kernel), (images_dot, kernel_dot) = primals, tangents
+        # The transposes of these two are the gradients.
         moved = []
         if not isinstance(images_dot, SymbolicZero):
-            moved.append(along_images(images_dot, kernel))
+            moved.append(banded(images_dot, kernel))
         if not isinstance(kernel_dot, SymbolicZero):
-            # Its transpose, the gradient of the kernel, is the sum of the portions' gradients.
-            size = max(_PORTION, -(-len(images) // _PORTIONS))
-            portions = [plain(images[start : start + size], kernel_dot) for start in range(0, len(images), size)]
-            moved.append(jnp.concatenate(portions))
-        return plain(images, kernel), sum(moved[1:], moved[0])
+            moved.append(plain(images, kernel_dot))
+        return forward(images, kernel), sum(moved[1:], moved[0])
 
     convolve.defjvp(tangent, symbolic_zeros=True)
     return convolve(images, kernel)

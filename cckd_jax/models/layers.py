@@ -18,7 +18,8 @@ from cckd_jax.models.convolution import conv as conv
 class MaxPool:
     """Max pooling over square windows without padding; rows and columns that fill no window are dropped.
 
-    Written as a maximum of slices because XLA:CPU takes several times as long for the gradient of `reduce_window`.
+    Written as a maximum of slices because XLA:CPU takes several times as long for the gradient of `reduce_window`. As
+    there, of equal values the first has the whole gradient; `jnp.maximum` would divide it, which is slower.
 
     Attributes:
       window: size of the square.
@@ -37,8 +38,19 @@ class MaxPool:
             ]
             images = slices[0]
             for other in slices[1:]:
-                images = jnp.maximum(images, other)
+                images = _first_maximum(images, other)
         return images
+
+
+@jax.custom_jvp
+def _first_maximum(first: chex.Array, second: chex.Array) -> chex.Array:
+    return jnp.maximum(first, second)
+
+
+@_first_maximum.defjvp
+def _(primals, tangents) -> tuple[chex.Array, chex.Array]:
+    (first, second) = primals
+    return jnp.maximum(first, second), jnp.where(first >= second, *tangents)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,13 +66,17 @@ class LocalResponseNorm:
     bias: float = 1.0
 
     def __call__(self, images: chex.Array) -> chex.Array:
-        # A product with a banded matrix sums the neighbours, and exp of log raises to a power: sliced sums and `**`
+        # A product with a banded matrix sums the neighbours, and roots raise to the usual power: sliced sums and `**`
         # take XLA:CPU several times as long.
         channels = np.arange(images.shape[-1])
         near = np.abs(channels[:, None] - channels) <= self.radius
         wide = images.astype(jnp.float32)
         energy = jnp.square(wide) @ near.astype(np.float32)
-        return (wide * jnp.exp(-self.beta * jnp.log(self.bias + self.alpha * energy))).astype(images.dtype)
+        base = self.bias + self.alpha * energy
+        if self.beta == 0.75:
+            root = jax.lax.rsqrt(base)
+            return (wide * root * jnp.sqrt(root)).astype(images.dtype)
+        return (wide * base**-self.beta).astype(images.dtype)
 
 
 def flatten(images: chex.Array) -> chex.Array:

@@ -30,8 +30,8 @@ def curves(path: Path, runs: Mapping[str, Rows], accuracies: Mapping[str, float 
     for name, rows in runs.items():
         style = {'color': COLORS[name], 'label': _LABELS[name], 'linewidth': 1.5}
         epochs = [row['epoch'] + 1 for row in rows]
-        loss.plot(epochs, [np.nan if row['loss'] is None else row['loss'] for row in rows], **style)
-        accuracy.plot(epochs, [row['train_accuracy'] for row in rows], **style)
+        loss.plot(epochs, [_or_nan(row['loss']) for row in rows], **style)
+        accuracy.plot(epochs, [_or_nan(row['train_accuracy']) for row in rows], **style)
         if rows and 'validation_accuracy' in rows[0]:
             values = [row['validation_accuracy'] for row in rows]
             accuracy.plot(epochs, values, color=COLORS[name], linestyle=':', linewidth=1.5)
@@ -41,7 +41,7 @@ def curves(path: Path, runs: Mapping[str, Rows], accuracies: Mapping[str, float 
     accuracy.set(xlabel='epoch', ylabel='accuracy')
     accuracy.set_title('line: training, while it learns    dotted: held out    diamond: test', fontsize=8)
     shown = [row['train_accuracy'] for rows in runs.values() for row in rows[len(rows) // 20 :]]
-    shown += [value for value in accuracies.values() if value is not None]
+    shown = [value for value in [*shown, *accuracies.values()] if value is not None]
     if shown:
         accuracy.set_ylim(max(0.0, min(shown) - 0.02), min(1.0, max(shown)) + 0.004)
     for axes in (loss, accuracy):
@@ -102,6 +102,10 @@ def adversarial(path: Path, images: np.ndarray, labels: np.ndarray, predictions:
             axes.set_title(f'{labels[place]} → {predictions[place]}', fontsize=10, color=color)
     figure.suptitle(f'true class → class seen after FGSM with ε = {epsilon:g}', fontsize=10)
     _save(figure, path)
+
+
+def _or_nan(value: float | None) -> float:
+    return np.nan if value is None else value
 
 
 def _plain(axes: Axes) -> None:

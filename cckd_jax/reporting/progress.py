@@ -56,7 +56,10 @@ class Progress:
     def epoch(self, row: dict[str, Any]) -> None:
         """Shows the epoch's numbers."""
         done = row['epoch'] + 1
+        resting = row['samples_presented'] - row['samples_looked_at']
+        self._seen += resting
         if self._bar is not None:
+            self._bar.update(resting)
             self._bar.set_description(f'{self._name} {min(done + 1, self._epochs)}/{self._epochs}')
             self._bar.set_postfix_str(_numbers(row))
         elif done == self._epochs or time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
@@ -77,7 +80,8 @@ class Progress:
 
 def _numbers(row: dict[str, Any]) -> str:
     loss = 'none kept' if row['loss'] is None else f'{row["loss"]:.4f}'
-    text = f'loss {loss}  accuracy {row["train_accuracy"]:.2%}  kept {row["kept_share"]:.2%}'
+    accuracy = 'unseen' if row['train_accuracy'] is None else f'{row["train_accuracy"]:.2%}'
+    text = f'loss {loss}  accuracy {accuracy}  kept {row["kept_share"]:.2%}'
     if 'validation_accuracy' in row:
         text += f'  validation {row["validation_accuracy"]:.2%}'
     return text

@@ -3,6 +3,8 @@
 from cckd_jax.training.checkpoints import Checkpoints as Checkpoints
 from cckd_jax.training.checkpoints import check_meta as check_meta
 from cckd_jax.training.checkpoints import load_network as load_network
+from cckd_jax.training.compaction import make_compact_step as make_compact_step
+from cckd_jax.training.compaction import make_compact_step_on_device as make_compact_step_on_device
 from cckd_jax.training.loop import NonFiniteLoss as NonFiniteLoss
 from cckd_jax.training.loop import Schedule as Schedule
 from cckd_jax.training.loop import check_batch as check_batch
@@ -12,4 +14,5 @@ from cckd_jax.training.state import TrainState as TrainState
 from cckd_jax.training.state import frozen_data as frozen_data
 from cckd_jax.training.state import initial_state as initial_state
 from cckd_jax.training.state import replicate as replicate
+from cckd_jax.training.step import Step as Step
 from cckd_jax.training.step import make_step as make_step

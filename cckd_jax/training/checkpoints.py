@@ -137,6 +137,7 @@ def _without_student(state: TrainState) -> dict[str, Any]:
         'extra': {'params': state.params['extra'], 'batch_stats': state.batch_stats['extra']},
         'opt_state': state.opt_state,
         'participation': state.participation,
+        'due': state.due,
     }
 
 
@@ -149,4 +150,5 @@ def _with_student(state: TrainState, variables: Any, training: Any) -> TrainStat
         batch_stats={'student': variables.get('batch_stats', {}), 'extra': extra['batch_stats']},
         opt_state=training['opt_state'],
         participation=training['participation'],
+        due=training['due'],
     )

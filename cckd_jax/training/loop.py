@@ -1,7 +1,7 @@
 """The loop: epochs over batches, metrics fetched a step late, checkpoints now and then. It knows no method by name."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -31,12 +31,23 @@ class Observer(Protocol):
 
 
 class Schedule(NamedTuple):
-    """How long, in what portions, and in which order."""
+    """How long, in what portions, and in which order.
+
+    Attributes:
+      epochs: how many.
+      batch_size: over all devices.
+      seed: of the order.
+      layout: int `[M]`, the examples of an epoch.
+      rests: whether examples that are not due are left out of an epoch.
+      steps_at_once: the most steps that one call of the step takes; 1 where it takes one and is not scanned.
+    """
 
     epochs: int
     batch_size: int
     seed: int
     layout: np.ndarray
+    rests: bool = False
+    steps_at_once: int = 1
 
     @property
     def steps(self) -> int:
@@ -90,15 +101,19 @@ def train(
         started = time.monotonic()
         totals = _Totals(checkpoints)
         pending = None
-        for indices in epoch_batches(schedule.layout, batch_size=schedule.batch_size, seed=schedule.seed, epoch=epoch):
-            state, metrics = step(state, frozen, indices.reshape(len(devices), -1))
-            # Fetching the step before this one lets the devices run ahead by one, and no further:
+        layout = schedule.layout
+        if schedule.rests:
+            layout = layout[jax.device_get(state.due)[layout] <= epoch]
+        for indices in _dispatches(schedule, layout, epoch, len(devices)):
+            state, metrics = step(state, frozen, indices)
+            # Fetching the call before this one lets the devices run ahead by one, and no further:
             # XLA:CPU deadlocks when hundreds of collective steps are queued.
             if pending is not None:
                 totals.add(epoch, jax.device_get(pending), observers)
             pending = metrics
-        totals.add(epoch, jax.device_get(pending), observers)
-        row = totals.row(epoch) | measures(state) | {'epoch_seconds': time.monotonic() - started}
+        if pending is not None:
+            totals.add(epoch, jax.device_get(pending), observers)
+        row = totals.row(epoch, len(schedule.layout)) | measures(state) | {'epoch_seconds': time.monotonic() - started}
         for observer in observers:
             observer.epoch(row)
         last = epoch + 1 == schedule.epochs
@@ -110,6 +125,17 @@ def train(
     return state
 
 
+def _dispatches(schedule: Schedule, layout: np.ndarray, epoch: int, devices: int) -> Iterator[np.ndarray]:
+    """The indices of each call of the step: `[devices, B / devices]`, or `[devices, steps, B / devices]`."""
+    batches = epoch_batches(layout, batch_size=schedule.batch_size, seed=schedule.seed, epoch=epoch)
+    batches = [indices.reshape(devices, -1) for indices in batches]
+    if schedule.steps_at_once == 1:
+        yield from batches
+    elif batches:
+        calls = -(-len(batches) // schedule.steps_at_once)
+        yield from (np.stack(part, axis=1) for part in np.array_split(batches, calls))
+
+
 class _Totals:
     """Sums over the steps of one epoch."""
 
@@ -119,6 +145,11 @@ class _Totals:
         self.steps = 0
 
     def add(self, epoch: int, metrics: dict[str, Any], observers: Sequence[Observer]) -> None:
+        """Adds what one call of the step measured: of one step, or of several along the first axis."""
+        for step in range(np.size(metrics['finite'])):
+            self._add_step(epoch, {name: np.ravel(values)[step] for name, values in metrics.items()}, observers)
+
+    def _add_step(self, epoch: int, metrics: dict[str, Any], observers: Sequence[Observer]) -> None:
         self.steps += 1
         if not metrics['finite']:
             raise _diverged(epoch, self.steps, self._checkpoints)
@@ -130,15 +161,16 @@ class _Totals:
         for observer in observers:
             observer.step(epoch, metrics)
 
-    def row(self, epoch: int) -> Row:
+    def row(self, epoch: int, presented: int) -> Row:
         sums = self._sums
         return {
             'epoch': epoch,
             'loss': sums['loss'] / sums['kept'] if sums['kept'] else None,
-            'train_accuracy': sums['correct'] / sums['presented'],
-            'kept_share': sums['kept'] / sums['presented'],
+            'train_accuracy': sums['correct'] / sums['presented'] if sums['presented'] else None,
+            'kept_share': sums['kept'] / presented,
             'samples_used': sums['kept'],
-            'samples_presented': sums['presented'],
+            'samples_looked_at': sums['presented'],
+            'samples_presented': presented,
         }
 
 

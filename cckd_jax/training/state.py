@@ -25,6 +25,7 @@ class TrainState(flax.struct.PyTreeNode):
       params, batch_stats: `{'student': ..., 'extra': ...}`; only `student` ships.
       opt_state: the optimizer's.
       participation: int32 `[N]`, how often each training example took part.
+      due: int32 `[N]`, the epoch when each is to be looked at again.
     """
 
     step: chex.Array
@@ -33,6 +34,7 @@ class TrainState(flax.struct.PyTreeNode):
     batch_stats: Mapping[str, Any]
     opt_state: optax.OptState
     participation: chex.Array
+    due: chex.Array
 
     @property
     def student(self) -> dict[str, Any]:
@@ -82,6 +84,7 @@ def initial_state(
         batch_stats=stats,
         opt_state=optimizer.init(params),
         participation=jnp.zeros(len(split), jnp.int32),
+        due=jnp.zeros(len(split), jnp.int32),
     )
 
 
