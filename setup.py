@@ -33,6 +33,7 @@ setup(
     ],
     extras_require={
         'cuda': ['jax[cuda]>=0.10'],
+        'peer': ['torch>=2.6'],
         'prepare': ['tensorflow>=2.18'],
         'test': ['hypothesis>=6.130', 'pytest>=8.3', 'pytest-timeout>=2.4', 'ruff>=0.11'],
     },
