@@ -111,9 +111,9 @@ def test_many_steps_at_once_are_the_same_steps(make):
 
 
 def test_sizes_end_with_the_whole_and_begin_small():
-    assert sizes(512) == [32, 128, 512]
+    assert sizes(512) == [16, 32, 64, 128, 512]
+    assert sizes(128) == [16, 32, 128]
     assert sizes(24) == [24]
-    assert sizes(33) == [9, 33]
 
 
 def test_who_rests_is_due_when_the_threshold_could_reach_its_margin():

@@ -24,18 +24,20 @@ from cckd_jax.training.step import AXIS, Metrics, Step, Update, parallel
 # Below this, a backward pass is no faster for being smaller.
 _SMALLEST = 16
 # Above this share of kept samples, a second forward pass costs more than it saves.
-_WORTH_A_LOOK = 0.5
+_WORTH_A_LOOK = 0.25
 
 
 def sizes(rows: int) -> list[int]:
-    """What a device's share of `rows` is packed into: itself, a quarter of it, and so on; each is a program of its own.
+    """What a device's share of `rows` is packed into: a quarter of it, halves of that, or all; each is a program.
 
     >>> sizes(512)
-    [32, 128, 512]
+    [16, 32, 64, 128, 512]
     """
     found = [rows]
-    while found[0] > 2 * _SMALLEST:
-        found.insert(0, -(-found[0] // 4))
+    size = rows // 4
+    while size >= _SMALLEST:
+        found.insert(0, size)
+        size //= 2
     return found
 
 
@@ -50,8 +52,8 @@ def make_compact_step(
 ) -> Step:
     """As `make_step`, with the size chosen on the host between two dispatches: the way for CPUs.
 
-    While more than half of the step before was kept, the masked step is taken; the first step of an epoch looks anew,
-    so that a run that is resumed takes the same steps.
+    While more than a quarter of the step before was kept, the masked step is taken; the first step of an epoch looks
+    anew, so that a run that is resumed takes the same steps.
     """
     update = Update(method, student, tuple(teachers), optimizer, augment)
 
