@@ -137,24 +137,34 @@ class Trainer:
 def step(network: str, arrays: str, batch_size: int, steps: int):
     trainer = Trainer(network, arrays, 0.0)
     order = torch.Generator().manual_seed(0)
-    while True:
+
+    def take() -> float:
         batches = [torch.randint(len(trainer.labels), (batch_size,), generator=order) for _ in range(steps)]
         started = time.perf_counter()
         for rows in batches:
             trainer.everyone(rows, 0)
-        yield {'seconds': (time.perf_counter() - started) / steps}
+        return (time.perf_counter() - started) / steps
+
+    while True:
+        take()
+        yield {'seconds': take()}
 
 
 def forward(network: str, arrays: str, batch_size: int, steps: int):
     trainer = Trainer(network, arrays, 0.0)
     trainer.module.eval()
     rows = torch.arange(batch_size) % len(trainer.labels)
-    while True:
+
+    def take() -> float:
         started = time.perf_counter()
         with torch.inference_mode():
             for _ in range(steps):
                 trainer.module(trainer.pixels(rows))
-        yield {'seconds': (time.perf_counter() - started) / steps}
+        return (time.perf_counter() - started) / steps
+
+    while True:
+        take()
+        yield {'seconds': take()}
 
 
 def epochs(network: str, arrays: str, batch_size: int, epochs: int, alpha: float, way: str):

@@ -57,6 +57,7 @@ def main(*arguments, config=None):
         (['--config.seed=4294967296'], 'seed=4294967296 must be in [0, 2^32)'),
         (['--config.dataset.name=mnist/nothing'], "data set 'mnist/nothing' cannot be used"),
         (['--config.dataset.name=My Data'], "data set 'My Data' cannot be used"),
+        (['--config.method=kd', '--config.recheck=true'], 'recheck=true needs a gate, and kd has none'),
         (['--verbosely'], "Unknown command line flag 'verbosely'"),
         (['runs'], "unexpected argument 'runs'"),
     ],

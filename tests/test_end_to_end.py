@@ -123,6 +123,20 @@ def test_the_gate_goes_on_any_method_and_off_again(trained, tmp_path, one_device
     assert share('off', method='cckd_t_reg', self_regulate=False) == 1
 
 
+def test_masked_and_resting_runs_learn_what_the_compacted_one_does(trained, tmp_path, one_device):
+    fields = {'teacher.checkpoint': str(trained / 'teacher'), 'attack.checkpoint': str(trained / 'separate')}
+    compacted = json.loads((trained / 'results.json').read_text())['student']
+    run = lambda name, **more: experiment.run(digits_config(**fields, **more), tmp_path / name, devices=one_device)
+    masked = run('masked', compaction=False)['student']
+    assert abs(masked['test_accuracy'] - compacted['test_accuracy']) < 0.03
+    assert abs(masked['share_used'] - compacted['share_used']) < 0.05
+    assert masked['samples_looked_at'] == masked['samples_presented']
+    resting = run('resting', recheck=True)['student']
+    assert resting['samples_looked_at'] < 0.9 * resting['samples_presented'] == 0.9 * masked['samples_presented']
+    assert resting['test_accuracy'] > 0.9
+    assert 'the others rested' in (tmp_path / 'resting' / 'report.md').read_text()
+
+
 def test_several_devices_and_held_out_data(tmp_path):
     config = digits_config(**{'teacher.epochs': 1, 'student.epochs': 2, 'validation_fraction': 0.1})
     results = experiment.run(config, tmp_path / 'run', devices=jax.devices()[:2])

@@ -17,6 +17,7 @@ def rows(count, kept=0.5):
             'train_accuracy': 0.5 + epoch / (2 * count),
             'kept_share': kept,
             'samples_used': int(100 * kept),
+            'samples_looked_at': 100,
             'samples_presented': 100,
             'epoch_seconds': 0.1,
         }

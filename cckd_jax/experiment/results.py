@@ -78,6 +78,7 @@ def evaluate(
             'test_accuracy': tests['student'],
             'train_accuracy': float(student_train.mean()),
             'samples_used': used,
+            'samples_looked_at': sum(row['samples_looked_at'] for row in student.rows),
             'samples_presented': presented,
             'share_used': used / presented,
             'success_rate': success,

@@ -51,7 +51,12 @@ def render(results: Mapping[str, Any]) -> str:
         '',
         '## Who took part',
         '',
-        f'{student["samples_used"]:,} of {student["samples_presented"]:,} presentations gave a gradient.',
+        f'{student["samples_used"]:,} of {student["samples_presented"]:,} presentations gave a gradient'
+        + (
+            '.'
+            if student['samples_looked_at'] == student['samples_presented']
+            else f'; {student["samples_looked_at"]:,} were looked at, the others rested.'
+        ),
         '',
         '![share kept](figures/participation.png)',
         '',
