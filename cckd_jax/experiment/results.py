@@ -108,12 +108,13 @@ def attack_transfer(this: Run, student: models.Network, attacked: models.Network
             jnp.argmax(network(moved), -1)
             for network in (models.Network(attacked.module, victim), models.Network(student.module, other))
         )
-        return (moved, *seen)
+        # A quarter of the memory of floats, and enough for a picture.
+        return (jnp.round(moved * 255).astype(jnp.uint8), *seen)
 
     apply = evaluation.batched(attack, arrays=2, devices=this.devices, title='attacking')
     (moved, by_attacked, by_student) = apply((attacked.variables, student.variables), images, labels)
     figures.adversarial(
-        this.workdir / 'figures' / 'adversarial.png', moved[:24], labels[:24], by_attacked[:24], epsilon=epsilon
+        this.workdir / 'figures' / 'adversarial.png', moved[:24] / 255, labels[:24], by_attacked[:24], epsilon=epsilon
     )
     return {
         'epsilon': epsilon,
