@@ -142,9 +142,12 @@ class Flat(models.Classifier):
         return (self.output,)
 
 
+_init = jax.jit(lambda module, key, images: module.init(key, images), static_argnums=0)
+
+
 def random_network(module, shape, seed=0, scale=1.0):
     """A network all of whose variables are random, biases and running statistics too; `scale` is of its logits."""
-    variables = module.init(jax.random.key(seed), jnp.zeros((1, *shape)))
+    variables = _init(module, jax.random.key(seed), jnp.zeros((1, *shape)))
     random = np.random.default_rng(seed)
 
     def drawn(path, leaf):
@@ -152,7 +155,8 @@ def random_network(module, shape, seed=0, scale=1.0):
         if name == 'kernel':
             return leaf * (scale if 'output' in str(path) or 'denses_1' in str(path) else 1.3)
         noise = random.normal(scale=0.3, size=leaf.shape).astype(np.float32)
-        return jnp.asarray(np.exp(noise) if name in ('var', 'scale') else noise)
+        signs = {'var': 1, 'scale': random.choice([-1, 1], leaf.shape)}
+        return jnp.asarray(signs[name] * np.exp(noise) if name in signs else noise, jnp.float32)
 
     return models.Network(module, jax.tree.map_with_path(drawn, variables))
 

@@ -91,31 +91,31 @@ def test_more_steps_and_more_restarts_are_never_weaker(norm, loss):
 
 
 def test_attacks_depend_on_the_example_and_not_on_batches_or_devices():
-    images, labels = (np.asarray(each) for each in batch(11, (8, 8, 3)))
+    images, labels = (np.asarray(each) for each in batch(11))
     key, index = jax.random.key(7), np.arange(11)
 
     def attack(variables, images, labels, index):
-        network = models.Network(TINY.module, variables)
+        network = models.Network(FLAT.module, variables)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
         how = {'epsilon': 0.1, 'key': keys}
         return {
             'fgsm': evaluation.fgsm(network, images, labels, **how),
             'pgd': evaluation.pgd(network, images, labels, **how, steps=2, restarts=2),
-            'square': evaluation.square(network, images, labels, **how, queries=3),
+            'square': evaluation.square(network, images, labels, **how, queries=4),
         }
 
     found = [
         evaluation.batched(attack, arrays=3, devices=jax.devices()[:devices], batch_size=size)(
-            TINY.variables, images, labels, index
+            FLAT.variables, images, labels, index
         )
         for devices, size in ((1, 11), (4, 8))
     ]
     for name in found[0]:
         np.testing.assert_allclose(found[0][name], found[1][name], atol=1e-6, err_msg=name)
-    one_key = evaluation.fgsm(TINY, jnp.asarray(images), jnp.asarray(labels), epsilon=0.1, key=key)
+    one_key = evaluation.fgsm(FLAT, jnp.asarray(images), jnp.asarray(labels), epsilon=0.1, key=key)
     np.testing.assert_allclose(one_key, found[0]['fgsm'], atol=1e-6)
     again = evaluation.fgsm(
-        TINY,
+        FLAT,
         jnp.asarray(images[::-1]),
         jnp.asarray(labels[::-1]),
         epsilon=0.1,

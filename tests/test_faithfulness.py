@@ -53,7 +53,7 @@ def attack(teacher, student, images, labels, epsilon, *, step_size=0.05, steps=8
 
 @pytest.mark.parametrize('method', METHODS)
 def test_what_is_seen_and_attacked_never_exceeds_what_is_certified(method):
-    for seed, epsilon in itertools.product(range(2), (0.0, 0.01, 0.1, 1.0)):
+    for seed, epsilon in enumerate((0.0, 0.01, 0.1, 1.0)):
         teacher, student, images, labels = pair(seed)
         over, under = evaluation.signed_gap_bounds(teacher, student, images, labels, epsilon, method=method)
         upper = evaluation.confidence_gap_bounds(teacher, student, images, labels, epsilon, method=method)
@@ -117,7 +117,8 @@ def test_the_largest_difference_of_confidences_against_a_grid(ends, excess):
 
 
 def test_gradients_of_the_gap_are_finite_for_differences_in_the_hundreds():
-    teacher, student, images, labels = pair(0, scale=500.0)
+    _, student, images, labels = pair(0, scale=500.0)
+    teacher = random_network(STUDENT, SHAPE, 1, 500.0)
 
     def total(variables):
         return jnp.sum(
@@ -167,11 +168,10 @@ def test_agreement_attacked_and_certified():
         for epsilon in (0.0, 0.003, 0.3):
             left = attack(teacher.variables, student.variables, images, epsilon)
             assert (left <= before).all()
-            for method in ('ibp', 'crown_ibp'):
-                sure = evaluation.certified_agreement(teacher, student, images, epsilon, method=method)
-                assert (sure <= left).all()
-                if epsilon == 0:
-                    np.testing.assert_array_equal(sure, before)
+            sure = evaluation.certified_agreement(teacher, student, images, epsilon, method='crown_ibp')
+            assert (sure <= left).all()
+            if epsilon == 0:
+                np.testing.assert_array_equal(sure, before)
             for points in points_in_ball(images, epsilon, 5, seed):
                 assert (sure <= (choose(teacher, points) == choose(student, points))).all()
             certified[seed, epsilon] = float(sure.mean())
