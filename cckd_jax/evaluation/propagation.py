@@ -31,8 +31,8 @@ PROPAGATIONS: Mapping[str, Propagation] = {
     'crown': Propagation(tighten=True, linear=True),
 }
 
-# Coefficients held at a time, in float32: 128 MiB, of which an operation's backward step holds a few copies.
-_HELD = 2**25
+# Coefficients held at a time, in float32: 32 MiB, of which an operation's backward step holds a few copies.
+_HELD = 2**23
 
 
 class Bounded(NamedTuple):
