@@ -27,6 +27,7 @@ setup(
         'orbax-checkpoint>=0.12,<1',
         'pillow>=11',
         'scikit-learn>=1.5',  # the embedded digits
+        'scipy>=1.13',
         'tensorboardX>=2.6',
         'tensorflow-datasets>=4.9.10',
         'tqdm>=4.66',
@@ -35,6 +36,6 @@ setup(
         'cuda': ['jax[cuda]>=0.10'],
         'peer': ['torch>=2.6'],
         'prepare': ['tensorflow>=2.18'],
-        'test': ['hypothesis>=6.130', 'pytest>=8.3', 'pytest-timeout>=2.4', 'ruff>=0.11'],
+        'test': ['foolbox>=3.3.4', 'hypothesis>=6.130', 'pytest>=8.3', 'pytest-timeout>=2.4', 'ruff>=0.11'],
     },
 )

@@ -1,6 +1,7 @@
 """Independent reference maths in numpy float64, and small things that several tests build."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -101,3 +102,70 @@ def assert_trees_close(first, second, **tolerance):
 
 def assert_trees_equal(first, second):
     jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _forward(module, variables, images):
+    return models.Network(module, variables)(images)
+
+
+def forward(network, images):
+    """Logits, compiled once for each module and shape."""
+    return _forward(network.module, network.variables, images)
+
+
+class Blocks(models.Classifier):
+    """Two convolutions with pools between, so that boxes inside are worth tightening; for 10x10x1 images."""
+
+    def setup(self):
+        self.convs = [layers.conv(3, 3, padding=1), layers.conv(4, 3)]
+        self.norm = layers.BatchNorm()
+        self.denses = [nn.Dense(7), nn.Dense(self.num_classes)]
+
+    def stages(self):
+        pool = layers.MaxPool(2, 2)
+        return ((self.convs[0], nn.relu, pool), (self.convs[1], self.norm, nn.relu, layers.MaxPool(2, 1)))
+
+    def classifier(self):
+        return (layers.flatten, self.denses[0], nn.relu, self.denses[1])
+
+
+class Flat(models.Classifier):
+    """No more than one hidden layer, or none at width 0."""
+
+    def setup(self):
+        self.hidden = nn.Dense(6)
+        self.output = nn.Dense(self.num_classes)
+
+    def stages(self):
+        return ((layers.flatten, *((self.hidden, nn.relu) if self.width else ())),)
+
+    def classifier(self):
+        return (self.output,)
+
+
+_init = jax.jit(lambda module, key, images: module.init(key, images), static_argnums=0)
+
+
+def random_network(module, shape, seed=0, scale=1.0):
+    """A network all of whose variables are random, biases and running statistics too; `scale` is of its logits."""
+    variables = _init(module, jax.random.key(seed), jnp.zeros((1, *shape)))
+    random = np.random.default_rng(seed)
+
+    def drawn(path, leaf):
+        name = path[-1].key
+        if name == 'kernel':
+            return leaf * (scale if 'output' in str(path) or 'denses_1' in str(path) else 1.3)
+        noise = random.normal(scale=0.3, size=leaf.shape).astype(np.float32)
+        signs = {'var': 1, 'scale': random.choice([-1, 1], leaf.shape)}
+        return jnp.asarray(signs[name] * np.exp(noise) if name in signs else noise, jnp.float32)
+
+    return models.Network(module, jax.tree.map_with_path(drawn, variables))
+
+
+def points_in_ball(images, epsilon, count, seed=0):
+    """`[count, B, H, W, C]`: random points and random corners of the ball, cut to the range of pixels."""
+    random = np.random.default_rng(seed)
+    offsets = random.uniform(-1, 1, (count, *images.shape))
+    offsets[::2] = np.sign(offsets[::2])
+    return jnp.asarray(np.clip(np.asarray(images) + epsilon * offsets, 0, 1), jnp.float32)

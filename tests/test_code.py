@@ -17,7 +17,7 @@ BELOW = {
     'data': {'errors', 'cache'},
     'methods': {'losses', 'selection', 'models', 'errors'},
     'training': {'methods', 'models', 'data', 'errors', 'console'},
-    'evaluation': {'losses', 'models', 'data'},
+    'evaluation': {'losses', 'models', 'data', 'errors', 'checks'},
     'reporting': {'selection', 'console'},
 }
 

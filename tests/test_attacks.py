@@ -1,0 +1,230 @@
+import functools
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import Flat, Tiny, assert_trees_equal, random_network
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cckd_jax import evaluation, models
+from cckd_jax.errors import InputError
+from cckd_jax.evaluation.square import _sides
+from cckd_jax.losses import cross_entropy
+
+with warnings.catch_warnings():
+    warnings.simplefilter('ignore', DeprecationWarning)  # foolbox imports from a place that SciPy has left
+    import foolbox
+
+SHAPE = (4, 4, 1)
+TINY = random_network(Tiny(), (8, 8, 3))
+FLAT = random_network(Flat(num_classes=4), SHAPE, scale=3.0)
+MASKED = random_network(Flat(num_classes=4), SHAPE, scale=1e6)
+PGD = jax.jit(functools.partial(evaluation.pgd, FLAT), static_argnames=('norm', 'loss'))
+
+
+def batch(count, shape=SHAPE, seed=0):
+    """Images with some pixels at the ends of the range, and labels."""
+    random = np.random.default_rng(seed)
+    images = np.clip(random.uniform(-0.2, 1.2, (count, *shape)), 0, 1).astype(np.float32)
+    return jnp.asarray(images), jnp.asarray(random.integers(0, 4, count))
+
+
+def sure(images, network=FLAT):
+    return jnp.argmax(network(images), -1)
+
+
+def distance(moved, images, norm):
+    offsets = np.asarray(moved - images, np.float64).reshape(len(images), -1)
+    return np.abs(offsets).max(-1) if norm == 'linf' else np.sqrt(np.square(offsets).sum(-1))
+
+
+@pytest.mark.parametrize('norm', ['linf', 'l2'])
+@pytest.mark.parametrize('start', [False, True])
+@given(epsilon=st.floats(0.0, 1.0), step_size=st.floats(0.01, 2.0), seed=st.integers(0, 100))
+@settings(max_examples=4, deadline=None)
+def test_pgd_stays_in_the_ball_and_among_pixels(norm, start, epsilon, step_size, seed):
+    images, labels = batch(6, seed=seed)
+    key = jax.random.key(seed) if start else None
+    moved = PGD(images, labels, epsilon=epsilon, key=key, norm=norm, steps=3, step_size=step_size, restarts=2)
+    assert distance(moved, images, norm).max() <= epsilon + 1e-6
+    assert moved.min() >= 0
+    assert moved.max() <= 1
+    assert (cross_entropy(FLAT(moved), labels) >= cross_entropy(FLAT(images), labels)).all()
+
+
+def test_pgd_by_hand():
+    # Two classes of a linear network: the gradient keeps its direction w = W_1 - W_0, so the best point is known.
+    weights = jnp.array([[1.0, -1.0], [-2.0, 0.5], [0.5, 3.0]])
+    direction = np.array([-2.0, 2.5, 2.5])
+    logits = lambda x: x.reshape(-1, 3) @ weights
+    images = jnp.array([0.5, 0.01, 0.98]).reshape(1, 1, 3, 1)
+    flat = np.array([0.5, 0.01, 0.98])
+    attack = lambda **how: evaluation.pgd(logits, images, jnp.array([0]), epsilon=0.1, **how).ravel()
+    np.testing.assert_allclose(attack(steps=7), np.clip(flat + 0.1 * np.sign(direction), 0, 1), rtol=1e-6)
+    once = np.clip(flat + 0.1 * direction / np.linalg.norm(direction), 0, 1)
+    np.testing.assert_allclose(attack(steps=1, step_size=0.1, norm='l2'), once, rtol=1e-6)
+    # From there l2 goes on along the face of the cube, which the cut alone would not find.
+    assert logits(attack(steps=30, norm='l2'))[0, 1] > logits(once)[0, 1]
+
+
+@pytest.mark.parametrize('norm', ['linf', 'l2'])
+@pytest.mark.parametrize('loss', ['cross_entropy', 'margin'])
+def test_more_steps_and_more_restarts_are_never_weaker(norm, loss):
+    images, _ = batch(16)
+    labels = sure(images)
+    epsilon = {'linf': 0.2, 'l2': 0.6}[norm]
+    value = {'cross_entropy': cross_entropy, 'margin': evaluation.margin_loss}[loss]
+    # A step too long to settle, so that the last iterate is often not the best.
+    how = {'epsilon': epsilon, 'step_size': epsilon, 'norm': norm, 'loss': loss, 'key': jax.random.key(2)}
+
+    def strength(steps, restarts):
+        return value(FLAT(PGD(images, labels, steps=steps, restarts=restarts, **how)), labels)
+
+    by_steps = jnp.stack([strength(steps, 1) for steps in (1, 2, 3, 6)])
+    by_restarts = jnp.stack([strength(2, restarts) for restarts in (1, 2, 5)])
+    for found in (by_steps, by_restarts):
+        assert (found[1:] >= found[:-1] - 1e-5).all()
+        assert (found[-1] > found[0] + 1e-3).any()
+
+
+def test_attacks_depend_on_the_example_and_not_on_batches_or_devices():
+    images, labels = (np.asarray(each) for each in batch(11))
+    key, index = jax.random.key(7), np.arange(11)
+
+    def attack(variables, images, labels, index):
+        network = models.Network(FLAT.module, variables)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+        how = {'epsilon': 0.1, 'key': keys}
+        return {
+            'fgsm': evaluation.fgsm(network, images, labels, **how),
+            'pgd': evaluation.pgd(network, images, labels, **how, steps=2, restarts=2),
+            'square': evaluation.square(network, images, labels, **how, queries=4),
+        }
+
+    found = [
+        evaluation.batched(attack, arrays=3, devices=jax.devices()[:devices], batch_size=size)(
+            FLAT.variables, images, labels, index
+        )
+        for devices, size in ((1, 11), (4, 8))
+    ]
+    for name in found[0]:
+        np.testing.assert_allclose(found[0][name], found[1][name], atol=1e-6, err_msg=name)
+    one_key = evaluation.fgsm(FLAT, jnp.asarray(images), jnp.asarray(labels), epsilon=0.1, key=key)
+    np.testing.assert_allclose(one_key, found[0]['fgsm'], atol=1e-6)
+    again = evaluation.fgsm(
+        FLAT,
+        jnp.asarray(images[::-1]),
+        jnp.asarray(labels[::-1]),
+        epsilon=0.1,
+        key=jax.vmap(jax.random.fold_in, (None, 0))(key, index[::-1]),
+    )
+    np.testing.assert_allclose(again[::-1], one_key, atol=1e-6)
+
+
+def test_attacks_leave_batch_statistics_alone():
+    images, labels = batch(3, (8, 8, 3))
+    before = jax.tree.map(np.array, TINY.variables)
+    evaluation.fgsm(TINY, images, labels, epsilon=0.1)
+    assert_trees_equal(TINY.variables, before)
+
+
+def test_masked_gradients_are_seen_through():
+    images, _ = batch(24, seed=3)
+    labels = sure(images, MASKED)
+    kept = lambda points: (sure(points, MASKED) == labels).mean()
+    attack = functools.partial(evaluation.pgd, MASKED, images, labels, epsilon=0.3, steps=10)
+    assert kept(attack()) > 0.8
+    assert kept(attack(temperature=1e6)) < 0.5
+    assert kept(attack(loss='margin')) < 0.3
+    assert kept(evaluation.square(MASKED, images, labels, epsilon=0.3, key=jax.random.key(0), queries=100)) < 0.5
+
+
+@given(epsilon=st.floats(0.0, 1.0), seed=st.integers(0, 100))
+@settings(max_examples=4, deadline=None)
+def test_square_asks_for_logits_alone_and_stays_in_the_ball(epsilon, seed):
+    images, labels = batch(5, (6, 9, 2), seed)
+    logits = lambda x: jnp.round(8 * jnp.stack([jnp.sin(x).sum((1, 2, 3)), jnp.cos(x).sum((1, 2, 3))], -1))
+    labels = labels % 2
+    moved = evaluation.square(logits, images, labels, epsilon=epsilon, key=jax.random.key(seed), queries=20)
+    assert distance(moved, images, 'linf').max() <= epsilon + 1e-6
+    assert moved.min() >= 0
+    assert moved.max() <= 1
+    margin = lambda x: evaluation.margin_loss(logits(x), labels)
+    assert (margin(moved) >= margin(images)).all()
+
+
+def test_square_keeps_what_helps_and_its_squares_shrink():
+    # Each pixel counts for itself, so every kept square shows: all pixels end at the side that hurts.
+    images = jnp.full((4, 5, 5, 1), 0.5)
+    signs = jnp.sign(jax.random.normal(jax.random.key(1), (1, 5, 5, 1)))
+    logits = lambda x: jnp.stack([-jnp.sum(x * signs, (1, 2, 3)), jnp.zeros(len(x))], -1)
+    moved = evaluation.square(logits, images, jnp.zeros(4, int), epsilon=0.1, key=jax.random.key(0), queries=400)
+    np.testing.assert_allclose(moved, images + 0.1 * signs, atol=1e-6)
+    # 28 x 28 x 0.05 = 39.2 pixels, and its halves.
+    assert _sides(10_000, 0.05, 28, 28)[[0, 10, 11, 51, 201, 501, 9999]].tolist() == [6, 6, 4, 3, 2, 2, 1]
+    assert _sides(100, 1.0, 6, 9).max() == 6
+
+
+def foolbox_points(attack, network, images, labels, epsilon):
+    model = foolbox.JAXModel(network, bounds=(0, 1))
+    return attack(model, images, foolbox.criteria.Misclassification(labels), epsilons=epsilon)
+
+
+@pytest.mark.parametrize('name', ['FGSM', 'LinfPGD', 'L2PGD'])
+def test_agreement_with_foolbox(name):
+    images, _ = batch(12, seed=5)
+    labels = sure(images)
+    step = {} if name == 'FGSM' else {'abs_stepsize': 0.03, 'steps': 6}
+    theirs = getattr(foolbox.attacks, name)(random_start=False, **step)
+    how = {'norm': 'l2' if name == 'L2PGD' else 'linf', 'steps': 6, 'step_size': 0.03}
+    ours = evaluation.fgsm if name == 'FGSM' else functools.partial(evaluation.pgd, **how)
+    for epsilon in (0.03, 0.1):
+        (_, clipped, success) = foolbox_points(theirs, FLAT, images, labels, epsilon)
+        found = ours(FLAT, images, labels, epsilon=epsilon)
+        # They keep the last iterate and we the best: nowhere weaker, and the same where the loss rose at every step.
+        (there, here) = (cross_entropy(FLAT(points), labels) for points in (clipped, found))
+        same = np.abs(np.asarray(found - clipped)).max((1, 2, 3)) < 1e-4
+        assert name == 'FGSM' or (here >= there - 1e-5).all()
+        assert same.all() if name == 'FGSM' else same.mean() > 0.8
+        np.testing.assert_array_equal((sure(found) != labels)[same], np.asarray(success)[same])
+
+
+@pytest.mark.parametrize(
+    ('how', 'said'),
+    [
+        ({'epsilon': -0.1}, r'epsilon must be in \[0, 1\], not -0.1'),
+        ({'epsilon': 1.5}, r'epsilon must be in \[0, 1\], not 1.5'),
+        ({'epsilon': float('nan')}, 'epsilon must be in'),
+        ({'norm': 'l2', 'epsilon': 4.1}, r'epsilon must be in \[0, 4\]'),
+        ({'norm': 'l_inf'}, "unknown norm 'l_inf' .did you mean 'linf'"),
+        ({'loss': 'dlr'}, "unknown loss 'dlr'; there are: cross_entropy, margin"),
+        ({'steps': 0}, 'steps must be 1 or above, not 0'),
+        ({'restarts': 0}, 'restarts must be 1 or above'),
+        ({'step_size': -1.0}, 'step_size must be above 0'),
+        ({'temperature': 0.0}, 'temperature must be above 0'),
+        ({'key': jax.random.split(jax.random.key(0), 3)}, r'one key or one for each of the 2 examples'),
+        ({'key': jnp.zeros(2, jnp.uint32)}, 'key must be made by jax.random.key'),
+    ],
+)
+def test_bad_searches_are_refused(how, said):
+    images, labels = batch(2)
+    with pytest.raises(ValueError, match=said):
+        evaluation.pgd(FLAT, images, labels, **{'epsilon': 0.1, **how})
+
+
+def test_bad_images_are_refused():
+    images, labels = batch(2)
+    for attack in (evaluation.fgsm, evaluation.pgd):
+        for bad in (images * 255, images - 0.5, images.at[0, 0, 0, 0].set(jnp.nan)):
+            with pytest.raises(InputError, match=r'images must be in \[0, 1\], not from'):
+                attack(FLAT, bad, labels, epsilon=0.1)
+    with pytest.raises(AssertionError):
+        evaluation.pgd(FLAT, images.astype(jnp.uint8), labels, epsilon=0.1)
+    with pytest.raises(InputError, match='the attacked network cannot take images of 5x4x1'):
+        evaluation.pgd(FLAT, jnp.zeros((2, 5, 4, 1)), labels, epsilon=0.1)
+    for how, said in (({'queries': 0}, 'queries must be'), ({'share': 0.0}, 'share must be')):
+        with pytest.raises(InputError, match=said):
+            evaluation.square(FLAT, images, labels, epsilon=0.1, key=jax.random.key(0), **how)
