@@ -30,6 +30,7 @@ def default() -> ConfigDict:
     config.hard_weight = placeholder(float)
     config.self_regulate = placeholder(bool)  # puts the gate on any method, or takes it away
     config.recheck = False  # lets a sample rest until the threshold could have reached its margin
+    config.longest_rest = placeholder(int)  # with recheck, the most epochs without a look
     config.compaction = placeholder(bool)  # backward passes over the kept samples alone; empty: where exact and faster
 
     config.dataset = ConfigDict()
@@ -102,7 +103,7 @@ def check(config: ConfigDict) -> None:
         _require(config, name, lambda value: value is None or value > 0, 'above 0')
     for name in ('teacher.learning_rate', 'batch_size', 'teacher.epochs', 'student.epochs', 'attack.samples'):
         _require(config, name, lambda value: value > 0, 'above 0')
-    for name in ('alpha', 'hard_weight'):
+    for name in ('alpha', 'hard_weight', 'longest_rest'):
         _require(config, name, lambda value: value is None or value >= 0, '0 or above')
     _require(config, 'seed', lambda value: 0 <= value < 2**32, 'in [0, 2^32)')
     for name in ('optimizer.weight_decay', 'save_seconds'):

@@ -125,6 +125,7 @@ def once_reached(
     alpha: float = 0.01,
     temperature: float = 20.0,
     margin_temperature: float | None = None,
+    longest_rest: int = 5,
 ) -> chex.Array:
     """A sample that rests is looked at again once the threshold could have reached its margin (`selection.next_look`).
 
@@ -134,6 +135,7 @@ def once_reached(
         outputs.logits,
         context.epoch,
         alpha=alpha,
+        longest_rest=longest_rest,
         temperature=temperature if margin_temperature is None else margin_temperature,
     )
 

@@ -106,26 +106,38 @@ def self_regulate(
 
 
 def next_look(
-    logits: chex.Array, epoch: chex.Numeric, *, alpha: chex.Numeric, temperature: chex.Numeric = 20.0
+    logits: chex.Array,
+    epoch: chex.Numeric,
+    *,
+    alpha: chex.Numeric,
+    longest_rest: int,
+    temperature: chex.Numeric = 20.0,
 ) -> chex.Array:
-    r"""The first epoch whose threshold exceeds the present margin.
+    r"""The first epoch whose threshold exceeds the present margin, or the one after the longest rest.
 
-    $\min\{n' > n : 1 - \exp(-\alpha n') > \delta_b\}$. Until then a sample that the model is right about would be
-    kept only if the model had become less sure of it, which goes unseen: a trade of accuracy for time, and this
-    project's own.
+    $\min(n + 1 + r, \min\{n' > n : 1 - \exp(-\alpha n') > \delta_b\})$. Until then a sample that the model is right
+    about would be kept only if the model had become less sure of it, which goes unseen: a trade of accuracy for time,
+    and this project's own.
 
     Args:
       logits: float `[B, C]` of the model in training.
       epoch: n, counted from 0; may be traced.
       alpha: rate of self-regulation, >= 0. At 0 the threshold reaches no margin.
+      longest_rest: r >= 0, the most epochs without a look; 0 looks in every epoch.
       temperature: temperature of the margin, > 0.
 
     Returns:
-      int32 `[B]`, above `epoch`, at most 2^30.
+      int32 `[B]`, above `epoch`.
+
+    Raises:
+      ValueError: alpha or the longest rest is below 0, or the temperature is not above 0.
 
     >>> import jax.numpy as jnp
-    >>> next_look(jnp.log(jnp.array([[0.125, 0.25, 0.625], [0.4, 0.4, 0.2]])), 3, alpha=0.1, temperature=1.0).tolist()
-    [5, 4]
+    >>> logits = jnp.log(jnp.array([[0.125, 0.25, 0.625], [0.4, 0.4, 0.2], [0.01, 0.01, 0.98]]))
+    >>> next_look(logits, 3, alpha=0.1, longest_rest=5, temperature=1.0).tolist()
+    [5, 4, 9]
     """
+    check_non_negative(alpha=alpha, longest_rest=longest_rest)
     reached = -jnp.log1p(-margin(logits, temperature=temperature)) / jnp.maximum(alpha, 1e-30)
-    return jnp.maximum(jnp.minimum(reached, 2.0**30).astype(jnp.int32) + 1, epoch + 1)
+    after = jnp.minimum(reached, 2.0**30).astype(jnp.int32) + 1
+    return jnp.clip(after, epoch + 1, epoch + 1 + longest_rest)

@@ -11,6 +11,7 @@ from helpers import Bench, Tiny, assert_trees_close, assert_trees_equal, method_
 from cckd_jax import models, training
 from cckd_jax.methods import once_reached
 from cckd_jax.models import layers
+from cckd_jax.selection import next_look
 from cckd_jax.training.compaction import sizes
 
 ALL = np.arange(128)
@@ -118,7 +119,7 @@ def test_sizes_end_with_the_whole_and_begin_small():
 
 def test_who_rests_is_due_when_the_threshold_could_reach_its_margin():
     # At temperature 1 an untrained student is sure of next to nothing, and after a step of a huge rate of everything.
-    method = method_named('cckd_t_reg', again=once_reached).configured(alpha=0.1, temperature=1.0)
+    method = method_named('cckd_t_reg', again=once_reached).configured(alpha=0.1, temperature=1.0, longest_rest=1000)
     bench = Bench(method, devices=2, count=128, optimizer=optax.sgd(0.0))
     (state, (metrics,)) = bench.run([ALL], epoch=2)
     kept = state.participation > 0
@@ -134,3 +135,12 @@ def test_who_rests_is_due_when_the_threshold_could_reach_its_margin():
     assert (threshold(state.due[~kept]) > margins[~kept] - 1e-6).all()
     late = ~kept & (state.due > 3)
     assert (threshold(state.due[late] - 1) <= margins[late] + 1e-6).all()
+
+
+def test_nobody_rests_longer_than_the_longest_rest():
+    logits = jnp.array([[0.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 50.0, 0.0]])
+    look = lambda rest: next_look(logits, 7, alpha=0.1, longest_rest=rest, temperature=1.0).tolist()
+    # The middle margin is (e^2 - 1) / (e^2 + 2) = 0.68045, which the threshold exceeds from epoch 12 on.
+    assert look(1000) == [8, 12, 1008]
+    assert look(2) == [8, 10, 10]
+    assert look(0) == [8, 8, 8]

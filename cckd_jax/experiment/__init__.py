@@ -19,7 +19,14 @@ from cckd_jax.reporting import report
 from cckd_jax.reporting.files import write_json, write_text
 from cckd_jax.training import optimizers
 
-_HYPERPARAMETERS = ('temperature', 'confidence_temperature', 'margin_temperature', 'alpha', 'hard_weight')
+_HYPERPARAMETERS = (
+    'temperature',
+    'confidence_temperature',
+    'margin_temperature',
+    'alpha',
+    'hard_weight',
+    'longest_rest',
+)
 
 
 def run(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Device] | None = None) -> dict[str, Any]:
