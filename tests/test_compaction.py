@@ -20,7 +20,7 @@ WAYS = [training.make_compact_step, training.make_compact_step_on_device]
 
 
 class DropsAlone(models.Classifier):
-    """Dropout and no batch norm, for 8x8x3 images."""
+    """Dropout and no batch norm, for 8x8x3 images: the packed must draw what the masked draw."""
 
     def setup(self):
         self.conv = layers.conv(6, 3)
@@ -32,6 +32,10 @@ class DropsAlone(models.Classifier):
 
     def classifier(self):
         return (layers.flatten, self.drop, self.output)
+
+
+def bench(method, **options):
+    return Bench(method, count=128, **{'module': DropsAlone(), 'shape': (8, 8, 3), **options})
 
 
 def keep_few(context, batch, points, outputs):
@@ -56,7 +60,7 @@ def assert_same(found, expected):
 @pytest.mark.parametrize(('devices', 'select'), [(1, keep_few), (4, keep_few), (4, keep_on_one_device)])
 def test_compaction_is_the_masked_step(make, devices, select):
     method = method_named('kd', select=select)
-    run = lambda **how: Bench(method, devices=devices, count=128, **how).run(BATCHES)
+    run = lambda **how: bench(method, devices=devices, **how).run(BATCHES)
     assert_same(run(make=make), run())
 
 
@@ -64,7 +68,7 @@ def test_compaction_is_the_masked_step(make, devices, select):
 def test_compaction_follows_the_gate_from_few_to_all(make):
     method = method_named('cckd_t_reg').configured(alpha=0.05)
     run = lambda **how: [
-        Bench(method, devices=2, count=128, optimizer=optax.sgd(1.0), **how).run(BATCHES, epoch) for epoch in (0, 5000)
+        bench(method, devices=2, optimizer=optax.sgd(1.0), **how).run(BATCHES, epoch) for epoch in (0, 5000)
     ]
     for found, expected in zip(run(make=make), run(), strict=True):
         assert_same(found, expected)
@@ -72,16 +76,9 @@ def test_compaction_follows_the_gate_from_few_to_all(make):
 
 
 @pytest.mark.parametrize('make', WAYS)
-def test_dropout_of_the_packed_is_that_of_the_masked(make):
-    method = method_named('kd', select=keep_few)
-    run = lambda **how: Bench(method, devices=2, count=128, module=DropsAlone(), shape=(8, 8, 3), **how).run(BATCHES)
-    assert_same(run(make=make), run())
-
-
-@pytest.mark.parametrize('make', WAYS)
 def test_running_statistics_are_of_everyone(make):
     method = method_named('kd', select=keep_few)
-    run = lambda **how: Bench(method, devices=2, count=128, module=Tiny(), shape=(8, 8, 3), **how).run([ALL])[0]
+    run = lambda **how: bench(method, devices=2, module=Tiny(), **how).run([ALL])[0]
     (packed, masked) = (run(make=make), run())
     assert_trees_close(packed.batch_stats, masked.batch_stats, rtol=1e-5, atol=1e-7)
     # What is documented to differ: the packed are normalised by their own statistics.
@@ -92,9 +89,9 @@ def test_running_statistics_are_of_everyone(make):
 @pytest.mark.parametrize('make', WAYS)
 def test_nothing_kept_changes_nothing(make):
     none = lambda context, batch, points, outputs: jnp.zeros_like(batch.valid)
-    bench = Bench(method_named('kd', select=none), devices=2, count=128, optimizer=optax.adam(0.1), make=make)
-    before = jax.device_get(bench.state)
-    (after, (metrics,)) = bench.run([ALL])
+    idle = bench(method_named('kd', select=none), devices=2, optimizer=optax.adam(0.1), make=make)
+    before = jax.device_get(idle.state)
+    (after, (metrics,)) = idle.run([ALL])
     assert_trees_equal((after.params, after.opt_state), (before.params, before.opt_state))
     assert (after.step, metrics['kept'], metrics['presented'], metrics['finite']) == (1, 0, 128, True)
 
@@ -102,11 +99,11 @@ def test_nothing_kept_changes_nothing(make):
 @pytest.mark.parametrize('make', [training.make_step, training.make_compact_step_on_device])
 def test_many_steps_at_once_are_the_same_steps(make):
     method = method_named('cckd_t_reg').configured(alpha=0.05)
-    (state, metrics) = Bench(method, devices=2, count=128, make=make).run(BATCHES, epoch=20)
-    bench = Bench(method, devices=2, count=128, make=make, scan=True)
-    bench.state = bench.state.replace(epoch=training.replicate(jnp.int32(20), bench.devices))
+    (state, metrics) = bench(method, devices=2, make=make).run(BATCHES, epoch=20)
+    scanned = bench(method, devices=2, make=make, scan=True)
+    begun = scanned.state.replace(epoch=training.replicate(jnp.int32(20), scanned.devices))
     at_once = np.stack([np.asarray(batch, np.int32).reshape(2, -1) for batch in BATCHES], axis=1)
-    (found, measured) = jax.device_get(bench.step(bench.state, bench.frozen, at_once))
+    (found, measured) = jax.device_get(scanned.step(begun, scanned.frozen, at_once))
     each = [{name: values[step] for name, values in measured.items()} for step in range(3)]
     assert_same((found, each), (state, metrics))
 
@@ -118,16 +115,15 @@ def test_sizes_end_with_the_whole_and_begin_small():
 
 
 def test_who_rests_is_due_when_the_threshold_could_reach_its_margin():
-    # At temperature 1 an untrained student is sure of next to nothing, and after a step of a huge rate of everything.
     method = method_named('cckd_t_reg', again=once_reached).configured(alpha=0.1, temperature=1.0, longest_rest=1000)
-    bench = Bench(method, devices=2, count=128, optimizer=optax.sgd(0.0))
-    (state, (metrics,)) = bench.run([ALL], epoch=2)
+    lenet = Bench(method, devices=2, count=128, optimizer=optax.sgd(0.0))
+    (state, (metrics,)) = lenet.run([ALL], epoch=2)
     kept = state.participation > 0
     assert 0 < kept.sum() == metrics['kept']
     np.testing.assert_array_equal(state.due[kept], 3)
     assert (state.due[~kept] >= 3).all()
     logits = np.asarray(
-        models.create('lenet5_half').apply({'params': state.params['student']}, bench.split.images / np.float32(255))
+        models.create('lenet5_half').apply({'params': state.params['student']}, lenet.split.images / np.float32(255))
     )
     ordered = np.sort(np.exp(logits) / np.exp(logits).sum(-1, keepdims=True))
     margins = ordered[:, -1] - ordered[:, -2]
