@@ -1,8 +1,6 @@
 """Teacher logits: computed once for fixed inputs, saved with the run, refused when they belong to something else."""
 
 import hashlib
-import os
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +10,7 @@ import numpy as np
 
 from cckd_jax.data import Dataset
 from cckd_jax.errors import InputError
+from cckd_jax.training import arrays
 
 
 class TeacherOutputs(NamedTuple):
@@ -32,13 +31,8 @@ def digest(*trees: Any) -> str:
 
 def save(path: Path, outputs: TeacherOutputs, key: str) -> None:
     """Writes the outputs whole or not at all."""
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-    arrays = {'logits': outputs.train, 'key': np.array(key)}
-    if outputs.test is not None:
-        arrays['test_logits'] = outputs.test
-    with temporary.open('wb') as file:
-        np.savez(file, **arrays)
-    temporary.replace(path)
+    test = {} if outputs.test is None else {'test_logits': outputs.test}
+    arrays.save(path, logits=outputs.train, key=np.array(key), **test)
 
 
 def load(path: Path, key: str) -> TeacherOutputs:
@@ -47,13 +41,13 @@ def load(path: Path, key: str) -> TeacherOutputs:
     Raises:
       InputError: the file was made for other teachers or other data, or is damaged.
     """
-    arrays = _arrays(path)
-    if str(arrays.get('key')) != key:
+    found = _arrays(path)
+    if str(found.get('key')) != key:
         raise InputError(
             f'{path} was computed for other teacher weights, data or preprocessing '
-            f'(its key is {arrays.get("key")}, this run needs {key}); delete it to have it computed again'
+            f'(its key is {found.get("key")}, this run needs {key}); delete it to have it computed again'
         )
-    return TeacherOutputs(arrays['logits'], arrays.get('test_logits'))
+    return TeacherOutputs(found['logits'], found.get('test_logits'))
 
 
 def load_given(path: Path, dataset: Dataset) -> TeacherOutputs:
@@ -66,13 +60,13 @@ def load_given(path: Path, dataset: Dataset) -> TeacherOutputs:
     Raises:
       InputError: the file cannot be read, its shapes do not fit, or a value is not finite.
     """
-    arrays = _arrays(path)
-    if 'logits' not in arrays:
-        raise InputError(f'{path} has no array named logits; it has: {", ".join(arrays) or "none"}')
-    train = _checked(path, 'logits', arrays['logits'], dataset.source_size, dataset.num_classes)[dataset.rows]
-    if 'test_logits' not in arrays:
+    found = _arrays(path)
+    if 'logits' not in found:
+        raise InputError(f'{path} has no array named logits; it has: {", ".join(found) or "none"}')
+    train = _checked(path, 'logits', found['logits'], dataset.source_size, dataset.num_classes)[dataset.rows]
+    if 'test_logits' not in found:
         return TeacherOutputs(train, None)
-    test = _checked(path, 'test_logits', arrays['test_logits'], len(dataset.test), dataset.num_classes)
+    test = _checked(path, 'test_logits', found['test_logits'], len(dataset.test), dataset.num_classes)
     return TeacherOutputs(train, test)
 
 
@@ -86,16 +80,7 @@ def stack(outputs: Sequence[TeacherOutputs]) -> TeacherOutputs:
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with path.open('rb') as file:
-            loaded = np.load(file, allow_pickle=False)
-            return {'logits': loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except FileNotFoundError:
-        raise InputError(f'no file of teacher logits at {path}') from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f'{path} cannot be read as .npz or .npy ({type(error).__name__}); delete it or name another'
-        ) from None
+    return arrays.load(path, what='teacher logits', alone='logits')
 
 
 def _checked(path: Path, name: str, logits: np.ndarray, examples: int, classes: int) -> np.ndarray:
