@@ -28,16 +28,24 @@ def main(run: Callable[..., object], usage: str, arguments: Sequence[str] | None
     Returns:
       0, or 2 after one line on stderr for bad input.
     """
+
+    def parsed() -> None:
+        rest = _parse(list(sys.argv if arguments is None else arguments), usage)
+        if rest is not None:
+            run(*rest)
+
+    return guarded(parsed)
+
+
+def guarded(run: Callable[[], object]) -> int:
+    """Calls `run` as a command does: quiet libraries, kept programs, and one line for bad input; returns as `main`."""
     logging.set_verbosity(logging.ERROR)
     cpu.tune()
     cache.keep_compiled_programs()
     # Networks and configs of one's own are imported from where the command is given.
     sys.path.insert(0, os.getcwd())
     try:
-        rest = _parse(list(sys.argv if arguments is None else arguments), usage)
-        if rest is None:
-            return 0
-        run(*rest)
+        run()
     except InputError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
@@ -45,6 +53,39 @@ def main(run: Callable[..., object], usage: str, arguments: Sequence[str] | None
         print('stopped; the same command resumes', file=sys.stderr)
         return 130
     return 0
+
+
+def parse(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
+    """Parses flags of a command's own; returns the settings, `--config.NAME=VALUE`, that are left.
+
+    Raises:
+      InputError: anything else is left, or a value does not fit.
+    """
+    try:
+        rest = values(list(arguments), known_only=True)[1:]
+    except flags.Error as error:
+        raise InputError(_one_line(error)) from None
+    for argument in rest:
+        if not argument.startswith('--config.'):
+            raise InputError(f'unexpected argument {argument!r}; settings are given as --config.NAME=VALUE')
+    return rest
+
+
+def configured(argument: str, settings: Sequence[str]) -> ConfigDict:
+    """The config of `FILE.py[:variant]` with settings `--config.NAME=VALUE`.
+
+    Raises:
+      InputError: there is no such file, key or value.
+    """
+    config = _load(argument)
+    _check_keys(config, list(settings))
+    values = flags.FlagValues()
+    try:
+        config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=['', *settings])
+        values(['', *settings])
+    except (flags.Error, TypeError, ValueError) as error:
+        raise InputError(_one_line(error)) from None
+    return config
 
 
 def _parse(arguments: list[str], usage: str) -> tuple[ConfigDict, str] | None:
