@@ -29,7 +29,7 @@ def default() -> ConfigDict:
     config.alpha = placeholder(float)
     config.hard_weight = placeholder(float)
     config.self_regulate = placeholder(bool)  # puts the gate on any method, or takes it away
-    config.recheck = False  # lets a sample rest until the threshold could have reached its margin
+    config.recheck = False  # lets a sample rest until the threshold could have reached its margin; the student's alone
     config.longest_rest = placeholder(int)  # with recheck, the most epochs without a look
     config.compaction = placeholder(bool)  # backward passes over the kept samples alone; empty: where exact and faster
 
@@ -49,6 +49,9 @@ def default() -> ConfigDict:
     config.teacher.epochs = 200
     config.teacher.learning_rate = 1e-3
     config.teacher.checkpoint = placeholder(str)  # a folder such as RUN/teacher: restored, not trained
+    config.teacher.self_regulate = False  # the gate on its own training; its counts are the samples' significance
+    config.teacher.alpha = placeholder(float)  # of its gate, 0.01 unless given
+    config.teacher.margin_temperature = placeholder(float)  # of its gate, 20 unless given; 1 keeps far fewer
     config.teacher.logits = placeholder(str)  # a file of logits from elsewhere: no teacher network at all
 
     config.student = ConfigDict()
@@ -56,6 +59,10 @@ def default() -> ConfigDict:
     config.student.options = ConfigDict()
     config.student.epochs = 200
     config.student.learning_rate = placeholder(float)
+
+    config.significance = ConfigDict()
+    config.significance.normalization = 'epochs'  # or max, or mean_one
+    config.significance.file = placeholder(str)  # RUN/significance.npz, or one's own counts: used, not the teacher's
 
     config.optimizer = ConfigDict()
     config.optimizer.name = 'adam'
@@ -99,11 +106,17 @@ def variant(config: ConfigDict, name: str, *, narrow: Mapping[str, Any] = Mappin
 
 def check(config: ConfigDict) -> None:
     """Raises InputError for the first value that no run can use, naming it and what it may be."""
-    for name in ('temperature', 'confidence_temperature', 'margin_temperature', 'student.learning_rate'):
+    for name in (
+        'temperature',
+        'confidence_temperature',
+        'margin_temperature',
+        'teacher.margin_temperature',
+        'student.learning_rate',
+    ):
         _require(config, name, lambda value: value is None or value > 0, 'above 0')
     for name in ('teacher.learning_rate', 'batch_size', 'teacher.epochs', 'student.epochs', 'attack.samples'):
         _require(config, name, lambda value: value > 0, 'above 0')
-    for name in ('alpha', 'hard_weight', 'longest_rest'):
+    for name in ('alpha', 'teacher.alpha', 'hard_weight', 'longest_rest'):
         _require(config, name, lambda value: value is None or value >= 0, '0 or above')
     _require(config, 'seed', lambda value: 0 <= value < 2**32, 'in [0, 2^32)')
     for name in ('optimizer.weight_decay', 'save_seconds'):
@@ -120,6 +133,16 @@ def check(config: ConfigDict) -> None:
         )
     if config.teacher.checkpoint is not None and config.teacher.logits is not None:
         raise InputError('teacher.checkpoint and teacher.logits are both given; a teacher comes from one of them')
+    if config.teacher.logits is not None and config.teacher.self_regulate:
+        raise InputError(
+            'teacher.self_regulate=true needs a teacher that is trained, and teacher.logits are given; '
+            'give --config.significance.file instead'
+        )
+    for name in ('alpha', 'margin_temperature'):
+        if config.teacher[name] is not None and not config.teacher.self_regulate:
+            raise InputError(
+                f'teacher.{name} is of the gate that the teacher does not have; set --config.teacher.self_regulate=true'
+            )
 
 
 def _require(config: ConfigDict, name: str, holds: Callable[[Any], bool], meaning: str) -> None:

@@ -145,9 +145,19 @@ def equally(batch: Batch) -> chex.Array:
     return jnp.ones(batch.label.shape, jnp.float32)
 
 
+def by_significance(batch: Batch) -> chex.Array:
+    """A sample counts by its significance to the teacher (`selection.significance`)."""
+    return batch.aux['significance']
+
+
 def all_examples(labels: np.ndarray, aux: Mapping[str, np.ndarray]) -> np.ndarray:
     """An epoch contains every example."""
     return np.arange(len(labels))
+
+
+def significant_examples(labels: np.ndarray, aux: Mapping[str, np.ndarray]) -> np.ndarray:
+    """An epoch contains the examples of a significance above zero: the others cost no forward pass either."""
+    return np.flatnonzero(aux['significance'] > 0)
 
 
 def nothing_extra(student: nn.Module, teachers: tuple[nn.Module, ...]) -> nn.Module | None:
@@ -172,7 +182,7 @@ class Method:
       layout: `(labels, aux) -> indices`, what an epoch contains, decided on the host before the loop.
       extra: `(student, teachers) -> module or None`, what trains beside the student and does not ship; the module is
         called with the stage features (and `train=`), and its result is `outputs.extra`.
-      needs: names of what must be prepared before the loop: `teacher_logits`.
+      needs: names of what must be prepared before the loop: `teacher_logits`, `significance`.
       learning_rate: the papers' rate for this method.
 
     Keyword-only arguments of the columns are the method's hyper-parameters, their defaults its defaults.
@@ -194,6 +204,11 @@ class Method:
         return {
             name: value for column in reversed(_COLUMNS) for name, value in _settings(getattr(self, column)).items()
         }
+
+    @property
+    def gate(self) -> dict[str, Any] | None:
+        """The settings of `select`, or None where everyone takes part."""
+        return None if self.select is everyone else _settings(self.select)
 
     def configured(self, **overrides: Any) -> 'Method':
         """Returns the method with these hyper-parameters, one value for all columns that take the name.
@@ -249,7 +264,13 @@ def on_logits(loss: Callable[..., chex.Array]) -> Callable[..., chex.Array]:
 
 
 _ONE_TEACHER = frozenset({'teacher_logits'})
+_BY_SIGNIFICANCE = {
+    'weight': by_significance,
+    'layout': significant_examples,
+    'needs': _ONE_TEACHER | {'significance'},
+}
 
+# The three of arXiv:2102.07125 are readings of its abstract: loss, weight and mean are not known from its text.
 METHODS: Mapping[str, Method] = {
     'separate': Method(on_logits(losses.cross_entropy), learning_rate=1e-3),
     'kd': Method(on_logits(losses.kd), needs=_ONE_TEACHER),
@@ -257,4 +278,7 @@ METHODS: Mapping[str, Method] = {
     'cckd_l': Method(on_logits(losses.cckd_l), needs=_ONE_TEACHER),
     'cckd_t': Method(on_logits(losses.cckd_t), needs=_ONE_TEACHER),
     'cckd_t_reg': Method(on_logits(losses.cckd_t), select=self_regulated, needs=_ONE_TEACHER),
+    'significance': Method(on_logits(losses.kd), **_BY_SIGNIFICANCE),
+    'regulated': Method(on_logits(losses.kd), select=self_regulated, needs=_ONE_TEACHER),
+    'hybrid': Method(on_logits(losses.kd), select=self_regulated, **_BY_SIGNIFICANCE),
 }

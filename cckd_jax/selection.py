@@ -1,14 +1,20 @@
-"""Who takes part: self-regulation lets a sample rest once the model is right about it and sure enough.
+"""Who takes part, and with what weight.
 
-Sure enough means that the margin between its two largest probabilities has reached a threshold that rises with the
-epoch. Source: Mishra and Sundaram, arXiv:2107.06993, section 3.4 and Algorithm 1 (after arXiv:2102.07125).
+Self-regulation lets a sample rest once the model is right about it and sure enough: once the margin between its two
+largest probabilities has reached a threshold that rises with the epoch. How often a sample took part while a teacher
+trained so is its significance. Sources: Mishra and Sundaram, arXiv:2107.06993, section 3.4 and Algorithm 1; the same
+authors, arXiv:2102.07125, of which the abstract alone could be had.
 """
+
+from collections.abc import Callable, Mapping
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cckd_jax.checks import check_labels, check_logits, check_non_negative, check_positive
+from cckd_jax.errors import InputError, lookup
 
 
 def margin(logits: chex.Array, *, temperature: chex.Numeric = 20.0) -> chex.Array:
@@ -141,3 +147,53 @@ def next_look(
     reached = -jnp.log1p(-margin(logits, temperature=temperature)) / jnp.maximum(alpha, 1e-30)
     after = jnp.minimum(reached, 2.0**30).astype(jnp.int32) + 1
     return jnp.clip(after, epoch + 1, epoch + 1 + longest_rest)
+
+
+NORMALIZATIONS: Mapping[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    'epochs': lambda counts, epochs: counts / epochs,
+    'max': lambda counts, epochs: counts / counts.max(),
+    'mean_one': lambda counts, epochs: counts * (len(counts) / counts.sum()),
+}
+
+
+def significance(counts: chex.Array, *, epochs: int, normalization: str = 'epochs') -> np.ndarray:
+    r"""The weight of each sample, from how often it took part in a teacher's self-regulated training.
+
+    With $c_i$ the count of sample i, N the epochs and |D| the samples:
+
+    `epochs`: $s_i = c_i / N$. `max`: $s_i = c_i / \max_j c_j$. `mean_one`: $s_i = c_i |D| / \sum_j c_j$.
+
+    They differ by a factor that all samples share, which hardly matters under Adam. Computed on the host, once.
+
+    Args:
+      counts: int `[N]`, from 0 to `epochs`.
+      epochs: how many epochs were counted, > 0.
+      normalization: a key of `NORMALIZATIONS`.
+
+    Returns:
+      float32 `[N]`, >= 0; zero where the count is zero.
+
+    Raises:
+      InputError: the normalisation is unknown, or the counts are not ints `[N]` in that range, or all are zero.
+
+    Source: the abstract of arXiv:2102.07125 has significance as the number of times that a sample takes part; how it is
+    normalised is not known. A reading of ours, with the share of epochs as the default.
+
+    >>> significance([0, 1, 4], epochs=4).tolist()
+    [0.0, 0.25, 1.0]
+    """
+    normalize = lookup(NORMALIZATIONS, normalization, 'normalization of significance')
+    counts = np.asarray(counts)
+    if counts.ndim != 1 or not np.issubdtype(counts.dtype, np.integer):
+        raise InputError(f'counts of significance must be ints [N], not {counts.dtype} {list(counts.shape)}')
+    if not counts.any():
+        raise InputError(
+            f'all {len(counts)} counts of significance are zero, so no sample would be left to train on; '
+            'raise the alpha or the epochs that they were counted with'
+        )
+    if counts.min() < 0 or counts.max() > epochs:
+        raise InputError(
+            f'counts of significance must be from 0 to the {epochs} epochs that were counted; '
+            f'they are from {counts.min()} to {counts.max()}'
+        )
+    return normalize(counts, epochs).astype(np.float32)

@@ -35,8 +35,8 @@ def test_figures_are_drawn_for_whatever_a_run_measured(tmp_path):
     validated = [{**row, 'validation_accuracy': 0.7} for row in rows(5)]
     figures.curves(path, {'teacher': validated, 'student': rows(1, kept=0)}, {'teacher': 0.7, 'student': None})
     assert min(size(path)) > 300
-    figures.participation(path, rows(3), alpha=None)
-    figures.participation(path, rows(3, kept=0), alpha=0.01)
+    figures.participation(path, rows(3), alpha=None, examples=100)
+    figures.participation(path, rows(3, kept=0), alpha=0.01, examples=200)
     for channels, count in ((1, 30), (3, 5), (2, 1), (4, 9)):
         images = np.random.default_rng(0).uniform(size=(count, 8, 8, channels))
         labels = np.arange(count) % 10

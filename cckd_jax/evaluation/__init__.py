@@ -16,6 +16,7 @@ from cckd_jax.evaluation.calibration import brier_score as brier_score
 from cckd_jax.evaluation.calibration import expected_calibration_error as expected_calibration_error
 from cckd_jax.evaluation.calibration import negative_log_likelihood as negative_log_likelihood
 from cckd_jax.evaluation.calibration import reliability as reliability
+from cckd_jax.evaluation.correlation import rank_correlation as rank_correlation
 from cckd_jax.evaluation.faithfulness import attack_agreement as attack_agreement
 from cckd_jax.evaluation.faithfulness import attack_gap as attack_gap
 from cckd_jax.evaluation.faithfulness import certified_agreement as certified_agreement

@@ -13,7 +13,7 @@ from cckd_jax import config as settings
 from cckd_jax import data, models, training
 from cckd_jax.console import say
 from cckd_jax.errors import InputError, lookup
-from cckd_jax.experiment import directory, networks, results
+from cckd_jax.experiment import directory, networks, results, significance
 from cckd_jax.methods import METHODS, Method, everyone, once_reached, self_regulated
 from cckd_jax.reporting import report
 from cckd_jax.reporting.files import write_json, write_text
@@ -47,6 +47,7 @@ def run(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Device
     method = resolve_method(config)
     lookup(optimizers.OPTIMIZERS, config.optimizer.name, 'optimizer')
     lookup(optimizers.SCHEDULES, config.optimizer.schedule, 'schedule')
+    significance.check(config, method)
     for part in _networks_wanted(config):
         networks.create_model(config, part, num_classes=2)
     folder = Path(workdir).expanduser()
@@ -76,6 +77,19 @@ def resolve_method(config: ConfigDict) -> Method:
     return method.configured(**taken)
 
 
+def resolve_teacher_method(config: ConfigDict) -> Method:
+    """What a teacher is trained by: the labels alone, with its own gate where `teacher.self_regulate` asks for it.
+
+    Its gate looks at every sample in every epoch, whatever `recheck` says: significance is how often a sample takes
+    part, and one that the teacher forgets unseen would not be counted.
+    """
+    method = dataclasses.replace(METHODS['separate'], learning_rate=config.teacher.learning_rate)
+    if not config.teacher.self_regulate:
+        return method
+    gate = {name: config.teacher[name] for name in ('alpha', 'margin_temperature') if config.teacher[name] is not None}
+    return dataclasses.replace(method, select=self_regulated).configured(**gate)
+
+
 def _run(config: ConfigDict, method: Method, folder: Path, devices: list[jax.Device]) -> dict[str, Any]:
     dataset = data.load(
         config.dataset.name,
@@ -98,6 +112,9 @@ def _run(config: ConfigDict, method: Method, folder: Path, devices: list[jax.Dev
         teacher = networks.restore(this, config.teacher.checkpoint, config.teacher)
     if config.attack.checkpoint:
         separate = networks.restore(this, config.attack.checkpoint, config.student, method='separate')
+    counted = None
+    if teacher or config.teacher.logits or config.significance.file:
+        counted = significance.find(this, method, teacher)
     write_json(folder / 'config.json', json.loads(config.to_json()))
     for name in _given(config).keys() - method.hyperparameters:
         say(f'{config.method} has no {name}; the one given is not used')
@@ -105,15 +122,19 @@ def _run(config: ConfigDict, method: Method, folder: Path, devices: list[jax.Dev
     if logits is not None:
         teachers, outputs = [], networks.keep_given_logits(this, logits)
     else:
-        alone = dataclasses.replace(METHODS['separate'], learning_rate=config.teacher.learning_rate)
-        teachers = [teacher or networks.train_network(this, 'teacher', alone)]
+        teachers = [teacher or networks.train_network(this, 'teacher', resolve_teacher_method(config))]
         outputs = networks.obtain_outputs(this, teachers)
+        counted = counted or significance.find(this, method, teachers[0])
+    if counted is not None:
+        significance.keep(this, counted)
+    constants = {'significance': significance.weights(this, counted)} if 'significance' in method.needs else {}
     student = networks.train_network(
-        this, 'student', method, method_name=config.method, teachers=teachers, outputs=outputs
+        this, 'student', method, method_name=config.method, teachers=teachers, outputs=outputs, constants=constants
     )
     if separate is None:
         separate = student if _is_separate(config) else networks.train_network(this, 'separate', METHODS['separate'])
     found = results.evaluate(this, method, teachers, outputs, student, separate)
+    found['significance'] = counted and significance.describe(this, method, counted, outputs, student)
     write_json(folder / 'results.json', found)
     write_text(folder / 'report.md', report.render(found))
     say(f'the report is in {folder / "report.md"}')

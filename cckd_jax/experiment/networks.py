@@ -1,8 +1,9 @@
 """The networks of a run: made, trained or picked up, restored, and asked for their outputs."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -33,11 +34,16 @@ class Run(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A network and how it came about; one that was restored from elsewhere has no rows and took no time."""
+    """A network and how it came about; one that was restored from elsewhere has no rows and took no time.
+
+    `participation` int32 `[N]` is how often each example of the network's own training set took part, or None for one
+    that was restored and had no gate.
+    """
 
     network: models.Network
     meta: dict[str, Any]
     rows: list[dict[str, Any]]
+    participation: np.ndarray | None
 
     @property
     def seconds(self) -> float:
@@ -69,7 +75,8 @@ def restore(this: Run, given: str, part: ConfigDict, **expected: Any) -> Trained
     (meta, variables) = training.load_network(folder)
     training.check_meta(meta, {**_network_facts(this, part), **expected}, folder)
     module = create_model(this.config, part, this.dataset.num_classes)
-    return Trained(models.Network(module, variables), meta, [])
+    participation = training.load_participation(folder, meta['epochs']) if meta.get('gate') else None
+    return Trained(models.Network(module, variables), meta, [], participation)
 
 
 def train_network(
@@ -80,6 +87,7 @@ def train_network(
     method_name: str = 'separate',
     teachers: Sequence[Trained] = (),
     outputs: teacher_outputs.TeacherOutputs | None = None,
+    constants: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> Trained:
     """Trains a network to its last epoch in `<workdir>/<name>`, or picks it up there.
 
@@ -90,6 +98,7 @@ def train_network(
       method_name: how the checkpoint calls it.
       teachers: the networks that `outputs` are of.
       outputs: logits on the images as they are; not used where images are augmented.
+      constants: further constants of the training examples `[N, ...]`, by the names in the method's `needs`.
     """
     config = this.config
     part = config.teacher if name == 'teacher' else config.student
@@ -98,7 +107,7 @@ def train_network(
     split = this.dataset.train
     augment = data.augmentation(crop=config.augmentation.crop, flip=config.augmentation.flip)
     live = augment is not None and 'teacher_logits' in method.needs
-    aux = {}
+    aux = {need: constants[need] for need in method.needs - {'teacher_logits'}}
     if live:
         say(f'{name}: images are augmented, so teacher outputs are not cached; the teacher runs inside the step')
     elif 'teacher_logits' in method.needs:
@@ -106,10 +115,9 @@ def train_network(
     modules = tuple(teacher.network.module for teacher in teachers) if live else ()
     weights = tuple(teacher.network.variables for teacher in teachers) if live else ()
     layout = method.layout(split.labels, aux)
-    steps_at_once = 1 if _on_cpu(this) or config.recheck else _STEPS_AT_ONCE
-    schedule = training.Schedule(
-        part.epochs, config.batch_size, config.seed, layout, method.again is not every_epoch, steps_at_once
-    )
+    rests = method.again is not every_epoch
+    steps_at_once = 1 if _on_cpu(this) or rests else _STEPS_AT_ONCE
+    schedule = training.Schedule(part.epochs, config.batch_size, config.seed, layout, rests, steps_at_once)
     rate = config.student.learning_rate if name == 'student' else None
     optimizer = optimizers.create(
         config.optimizer.name,
@@ -128,7 +136,12 @@ def train_network(
     frozen = training.frozen_data(split, aux, key, weights)
     writer, progress = MetricsWriter(folder), Progress(name, part.epochs, len(layout))
     # A checkpoint is of these images and no others: on other data it would resume in silence.
-    facts = {**_network_facts(this, part), 'method': method_name, 'train_data': split.fingerprint()}
+    facts = {
+        **_network_facts(this, part),
+        'method': method_name,
+        'gate': method.gate,
+        'train_data': split.fingerprint(),
+    }
 
     predict = evaluation.predictor(module, devices=this.devices)
 
@@ -154,9 +167,9 @@ def train_network(
         finally:
             progress.close()
             writer.close()
-    return Trained(
-        models.Network(module, jax.device_get(state.student)), {**facts, 'epochs': part.epochs}, read_rows(folder)
-    )
+    (variables, participation) = jax.device_get((state.student, state.participation))
+    meta = {**facts, 'epochs': part.epochs}
+    return Trained(models.Network(module, variables), meta, read_rows(folder), np.asarray(participation))
 
 
 def obtain_outputs(this: Run, teachers: Sequence[Trained]) -> teacher_outputs.TeacherOutputs:

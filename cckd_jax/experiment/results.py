@@ -43,6 +43,7 @@ def evaluate(
     }
     used = sum(row['samples_used'] for row in student.rows)
     presented = sum(row['samples_presented'] for row in student.rows)
+    whole = config.student.epochs * len(dataset.train)
     given = not teachers
     alpha = method.hyperparameters.get('alpha')
     runs = {'teacher': [] if given else teachers[0].rows, 'separate': separate.rows, 'student': student.rows}
@@ -50,7 +51,7 @@ def evaluate(
         del runs['separate']
     folder = this.workdir / 'figures'
     figures.curves(folder / 'curves.png', {name: rows for name, rows in runs.items() if rows}, tests)
-    figures.participation(folder / 'participation.png', student.rows, alpha)
+    figures.participation(folder / 'participation.png', student.rows, alpha, examples=len(dataset.train))
     return {
         'method': config.method,
         'dataset': dataset.name,
@@ -80,7 +81,8 @@ def evaluate(
             'samples_used': used,
             'samples_looked_at': sum(row['samples_looked_at'] for row in student.rows),
             'samples_presented': presented,
-            'share_used': used / presented,
+            'samples_in_all': whole,
+            'share_used': used / whole,
             'success_rate': success,
             'failure_rate': failure,
             'adversarial_accuracy': attack['accuracy'],

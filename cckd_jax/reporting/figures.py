@@ -45,35 +45,36 @@ def curves(path: Path, runs: Mapping[str, Rows], accuracies: Mapping[str, float 
     if shown:
         accuracy.set_ylim(max(0.0, min(shown) - 0.02), min(1.0, max(shown)) + 0.004)
     for axes in (loss, accuracy):
-        _plain(axes)
+        plain(axes)
         axes.legend(frameon=False, fontsize=9)
-    _save(figure, path)
+    save(figure, path)
 
 
-def participation(path: Path, rows: Rows, alpha: float | None) -> None:
-    """The share of samples kept in each epoch, with the threshold where there is a gate.
+def participation(path: Path, rows: Rows, alpha: float | None, *, examples: int) -> None:
+    """The share of the training set that trained the student in each epoch, with the threshold where there is a gate.
 
     Args:
       path: of the PNG.
       rows: the student's rows of `metrics.jsonl`.
       alpha: rate of self-regulation, or None where everyone takes part.
+      examples: in the training set, among them those that the method never presents.
     """
     figure = Figure(figsize=(6.4, 3.8), layout='constrained')
     axes = figure.subplots()
     epochs = np.array([row['epoch'] for row in rows])
-    share = np.array([row['kept_share'] for row in rows])
+    share = np.array([row['samples_used'] / examples for row in rows])
     axes.fill_between(epochs + 1, share, color=COLORS['student'], alpha=0.25, linewidth=0)
     axes.plot(epochs + 1, share, color=COLORS['student'], linewidth=1.5, label='share of samples kept')
     if alpha is not None:
         eta = [float(threshold(int(epoch), alpha=alpha)) for epoch in epochs]
         label = f'threshold $\\eta = 1 - e^{{-{alpha:g} n}}$ of the margin'
         axes.plot(epochs + 1, eta, color=COLORS['threshold'], linestyle='--', linewidth=1.2, label=label)
-    used, presented = sum(row['samples_used'] for row in rows), sum(row['samples_presented'] for row in rows)
-    axes.set_title(f'{used:,} of {presented:,} presentations trained the student ({used / presented:.2%})', fontsize=10)
+    used, whole = sum(row['samples_used'] for row in rows), examples * len(rows)
+    axes.set_title(f'{used:,} of {whole:,} presentations trained the student ({used / whole:.2%})', fontsize=10)
     axes.set(xlabel='epoch', ylim=(0, 1.02))
     axes.legend(frameon=False, fontsize=9)
-    _plain(axes)
-    _save(figure, path)
+    plain(axes)
+    save(figure, path)
 
 
 def adversarial(path: Path, images: np.ndarray, labels: np.ndarray, predictions: np.ndarray, *, epsilon: float) -> None:
@@ -101,19 +102,21 @@ def adversarial(path: Path, images: np.ndarray, labels: np.ndarray, predictions:
             color = COLORS['student'] if fooled else 'black'
             axes.set_title(f'{labels[place]} → {predictions[place]}', fontsize=10, color=color)
     figure.suptitle(f'true class → class seen after FGSM with ε = {epsilon:g}', fontsize=10)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _or_nan(value: float | None) -> float:
     return np.nan if value is None else value
 
 
-def _plain(axes: Axes) -> None:
+def plain(axes: Axes) -> None:
+    """A frame of two sides and a faint grid."""
     axes.spines[['top', 'right']].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.5)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Writes the PNG whole or not at all, and makes its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f'.{path.name}')
     figure.savefig(temporary, dpi=130, format='png')

@@ -51,15 +51,12 @@ def render(results: Mapping[str, Any]) -> str:
         '',
         '## Who took part',
         '',
-        f'{student["samples_used"]:,} of {student["samples_presented"]:,} presentations gave a gradient'
-        + (
-            '.'
-            if student['samples_looked_at'] == student['samples_presented']
-            else f'; {student["samples_looked_at"]:,} were looked at, the others rested.'
-        ),
+        f'{student["samples_used"]:,} of {student["samples_in_all"]:,} presentations gave a gradient.'
+        + _left_out(student),
         '',
         '![share kept](figures/participation.png)',
         '',
+        *_significance(results['significance']),
         '## Under attack',
         '',
         f'{attack["samples"]:,} training images moved by FGSM with ε = {attack["epsilon"]:g}, crafted on the student '
@@ -83,6 +80,42 @@ def render(results: Mapping[str, Any]) -> str:
         '',
     ]
     return '\n'.join(lines)
+
+
+def _left_out(student: Mapping[str, Any]) -> str:
+    (looked, presented, whole) = (student[f'samples_{name}'] for name in ('looked_at', 'presented', 'in_all'))
+    never = f' {whole - presented:,} were never presented, their significance being zero.' if presented < whole else ''
+    rested = f' Of the presented, {looked:,} were looked at, the others rested.' if looked < presented else ''
+    return never + rested
+
+
+def _significance(found: Mapping[str, Any] | None) -> list[str]:
+    if found is None:
+        return []
+    related = {name: _cell(value, '.3f') for name, value in found['rank_correlation'].items()}
+    source = {
+        'teacher': 'the teacher, which regulated its own training',
+        'file': 'a file that was given',
+    }[found['counted_on']]
+    return [
+        '## Significance',
+        '',
+        f'How often each sample took part in {found["epochs"]} epochs, by {source}: '
+        f'{found["above_zero"]:,} of {found["examples"]:,} samples at least once, the mean sample in '
+        f'{found["share_counted"]:.2%} of the epochs. Every count is in `significance.npz`. '
+        'After the abstract of arXiv:2102.07125, whose body could not be had: the formulas are readings of it.',
+        '',
+        '![distribution of significance](figures/significance.png)',
+        '',
+        '![most and least significant images of each class](figures/significance_images.png)',
+        '',
+        f"Its rank correlation with the student's participation, over the samples that the student was presented, is "
+        f'{related["student_participation"]}; with the margin of the trained teacher, {related["teacher_margin"]} '
+        '(none: the same for all samples).',
+        '',
+        '![what significance goes with](figures/significance_relations.png)',
+        '',
+    ]
 
 
 def _name(network: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from cckd_jax.training.checkpoints import Checkpoints as Checkpoints
 from cckd_jax.training.checkpoints import check_meta as check_meta
 from cckd_jax.training.checkpoints import load_network as load_network
+from cckd_jax.training.checkpoints import load_participation as load_participation
 from cckd_jax.training.compaction import make_compact_step as make_compact_step
 from cckd_jax.training.compaction import make_compact_step_on_device as make_compact_step_on_device
 from cckd_jax.training.loop import NonFiniteLoss as NonFiniteLoss

@@ -1,7 +1,8 @@
 """Checkpoints of a network in training, written by Orbax beside the running steps, and read back.
 
 A checkpoint holds three things: `variables`, the network that ships; `training`, everything else that a resumed run
-needs; `meta`, what the network is. A teacher is restored from `variables` and `meta` alone.
+needs; `meta`, what the network is. A teacher is restored from `variables` and `meta` alone; how often each sample took
+part in its training is in `training`.
 """
 
 import time
@@ -124,6 +125,26 @@ def load_network(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     raise InputError(
         f'no readable checkpoint in {path}; name a folder that holds checkpoints/, such as RUN/teacher or RUN/student'
     )
+
+
+def load_participation(folder: Path, epochs: int) -> np.ndarray:
+    """Returns int32 `[N]`, how often each training example took part in the first `epochs` epochs.
+
+    Raises:
+      InputError: there is no readable checkpoint of that epoch under `<folder>/checkpoints`.
+    """
+    step = folder / 'checkpoints' / str(epochs)
+    # Nothing else of the item is read: the optimizer's state is twice the size of the network.
+    wanted = ocp.args.PyTreeRestore({'participation': 0}, partial_restore=True)
+    try:
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+            found = reader.restore(step.absolute(), args=ocp.args.Composite(training=wanted))
+    except Exception as error:  # Orbax, tensorstore and json each raise their own
+        raise InputError(
+            f'the participation counts of checkpoint {step} cannot be read ({type(error).__name__}); '
+            'train the network again, or name another'
+        ) from None
+    return np.asarray(found.training['participation'])
 
 
 def _abstract(leaf: Any) -> Any:
