@@ -11,11 +11,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from scipy import stats
 
 from cckd_jax.console import say
 from cckd_jax.errors import InputError
 from cckd_jax.reporting.files import write_json
+from cckd_jax.statistics import estimate
 
 # What a table of seeds shows, by its place in results.json.
 SHOWN = (
@@ -77,10 +77,7 @@ def summary(workdir: Path, seeds: Sequence[int]) -> dict[str, Any]:
         values = [run[part][key] for run in runs]
         (mean, interval) = (None, None)
         if None not in values:
-            mean = float(np.mean(values))
-            if len(values) > 1:
-                error = np.std(values, ddof=1) / np.sqrt(len(values))
-                interval = float(stats.t.ppf(0.975, len(values) - 1) * error)
+            (mean, interval, _) = estimate(values)
         found[name] = {'values': values, 'mean': mean, 'interval': interval}
     return found
 
