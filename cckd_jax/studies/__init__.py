@@ -1,0 +1,1 @@
+"""Questions that take many runs: which ones, and what they say together."""

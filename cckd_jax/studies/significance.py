@@ -1,0 +1,181 @@
+"""Does a teacher's significance say which samples to distil on? Accuracy against samples used, with controls.
+
+For each data set and seed one self-regulated teacher and one student trained alone are shared by all methods. Two
+controls tell what significance adds: `random_subset` distils by kd on as many examples as have a significance above
+zero, drawn at random; `shuffled` deals the same counts out to the examples at random. The methods are readings of the
+abstract of arXiv:2102.07125; its body could not be had, so there is no number of the paper to compare with.
+"""
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from cckd_jax import experiment
+from cckd_jax.errors import InputError, lookup
+from cckd_jax.reporting import study
+from cckd_jax.reporting.files import write_json, write_text
+from cckd_jax.statistics import estimate, verdict
+from cckd_jax.training import arrays
+
+_BASE = 'separate'
+
+Control = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+def random_subset(counts: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """One for as many examples as have a count, drawn at random, and zero for the others.
+
+    >>> int(random_subset(np.array([0, 7, 0, 2]), np.random.default_rng(0)).sum())
+    2
+    """
+    chosen = random.choice(len(counts), np.count_nonzero(counts), replace=False)
+    return np.isin(np.arange(len(counts)), chosen).astype(counts.dtype)
+
+
+def shuffled(counts: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """The same counts, dealt out at random.
+
+    >>> sorted(shuffled(np.array([0, 7, 0, 2]), np.random.default_rng(0)).tolist())
+    [0, 0, 2, 7]
+    """
+    return random.permutation(counts)
+
+
+CONTROLS: Mapping[str, Control] = {'random_subset': random_subset, 'shuffled': shuffled}
+ROWS = (_BASE, 'kd', 'cckd_t', 'cckd_t_reg', 'significance', 'regulated', 'hybrid', *CONTROLS)
+
+# What is compared within a seed, where teacher and start are the same for both.
+COMPARED = (('significance', 'random_subset'), ('significance', 'shuffled'), ('hybrid', 'regulated'))
+
+
+def run(
+    configs: Mapping[str, ConfigDict],
+    workdir: str | Path,
+    *,
+    seeds: int,
+    rows: Sequence[str] = ROWS,
+    devices: Sequence[jax.Device] | None = None,
+) -> dict[str, Any]:
+    """Runs whatever of the study is not there yet, and writes `study.json`, `study.md` and `study.png` after each run.
+
+    Args:
+      configs: of each data set, by the name of its folder; their method, seed and shared networks are replaced.
+      workdir: each run lies in `<workdir>/<data set>/seed<n>/<row>`.
+      seeds: how many, from 0.
+      rows: of `ROWS`; `separate` is always among them, since its teacher and student are the others'.
+      devices: all local ones when None.
+
+    Returns:
+      What `study.json` holds.
+
+    Raises:
+      InputError: there is no such row, or a run cannot use its settings.
+    """
+    for row in rows:
+        lookup(dict.fromkeys(ROWS), row, 'row of the study')
+    if seeds < 1:
+        raise InputError(f'seeds={seeds} must be above 0; set --seeds')
+    folder = Path(workdir).expanduser()
+    records: list[dict[str, Any]] = []
+    found = {}
+    for seed in range(seeds):
+        for name, config in configs.items():
+            for of_run in _group(config, folder / name / f'seed{seed}', seed, rows, devices):
+                records += [{'dataset': name, **record} for record in of_run]
+                found = summary(records)
+                write_json(folder / 'study.json', found)
+                write_text(folder / 'study.md', study.render(found))
+                study.accuracy_against_samples(folder / 'study.png', found)
+    return found
+
+
+def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over seeds with 95 % confidence intervals, and differences within seeds, of the runs there are."""
+    datasets = list(dict.fromkeys(record['dataset'] for record in records))
+    rows, differences = [], []
+    for dataset in datasets:
+        by_row = {
+            row: {record['seed']: record for record in records if (record['dataset'], record['row']) == (dataset, row)}
+            for row in ('teacher', *ROWS)
+        }
+        rows += [_mean(dataset, row, list(seeds.values())) for row, seeds in by_row.items() if seeds]
+        for first, second in COMPARED:
+            shared = sorted(by_row[first].keys() & by_row[second].keys())
+            if shared:
+                gained = [by_row[first][n]['test_accuracy'] - by_row[second][n]['test_accuracy'] for n in shared]
+                difference = estimate(gained)
+                differences.append(
+                    {
+                        'dataset': dataset,
+                        'row': first,
+                        'against': second,
+                        'accuracy': difference._asdict(),
+                        'verdict': verdict(difference),
+                    }
+                )
+    return {'rows': rows, 'differences': differences, 'runs': [dict(record) for record in records]}
+
+
+def _group(
+    config: ConfigDict, folder: Path, seed: int, rows: Sequence[str], devices: Sequence[jax.Device] | None
+) -> Iterable[list[dict[str, Any]]]:
+    """Runs the rows of one data set and seed; yields each one's record, the first time with the teacher's before it."""
+    for row in dict.fromkeys((_BASE, *rows)):
+        changed = copy.deepcopy(config)
+        with changed.unlocked():
+            changed.seed = seed
+            changed.method = 'significance' if row in CONTROLS else row
+            changed.teacher.self_regulate = True
+            if row != _BASE:
+                changed.teacher.checkpoint = str(folder / _BASE / 'teacher')
+                changed.attack.checkpoint = str(folder / _BASE / 'student')
+            if row in CONTROLS:
+                changed.significance.file = str(_control_file(folder, row, seed))
+        results = experiment.run(changed, folder / row, devices=devices)
+        record = {'row': row, 'seed': seed, **{name: results['student'][name] for name in _NUMBERS}}
+        yield [_teacher(results), record] if row == _BASE else [record]
+
+
+_NUMBERS = ('test_accuracy', 'samples_used', 'samples_presented', 'samples_in_all', 'share_used')
+
+
+def _teacher(results: Mapping[str, Any]) -> dict[str, Any]:
+    counted = results['significance']
+    whole = counted['epochs'] * counted['examples']
+    return {
+        'row': 'teacher',
+        'seed': results['seed'],
+        'test_accuracy': results['teacher']['test_accuracy'],
+        'samples_used': round(counted['share_counted'] * whole),
+        'samples_presented': whole,
+        'samples_in_all': whole,
+        'share_used': counted['share_counted'],
+    }
+
+
+def _control_file(folder: Path, row: str, seed: int) -> Path:
+    path = folder / f'{row}.npz'
+    if not path.exists():
+        of_teacher = arrays.load(folder / _BASE / 'significance.npz', what='significance', alone='count')
+        counts = CONTROLS[row](of_teacher['count'], np.random.default_rng(seed))
+        epochs = of_teacher['epochs'] if row == 'shuffled' else np.array(1)
+        arrays.save(path, **{**of_teacher, 'count': counts, 'epochs': epochs})
+    return path
+
+
+def _mean(dataset: str, row: str, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        'dataset': dataset,
+        'row': row,
+        'accuracy': estimate([record['test_accuracy'] for record in records])._asdict(),
+        'samples_used': float(np.mean([record['samples_used'] for record in records])),
+        'share_used': float(np.mean([record['share_used'] for record in records])),
+        'share_presented': float(
+            np.mean([record['samples_presented'] / record['samples_in_all'] for record in records])
+        ),
+    }
