@@ -13,22 +13,32 @@ from cckd_jax.errors import InputError
 from cckd_jax.methods import METHODS
 from cckd_jax.reporting.metrics import read_rows
 from cckd_jax.training import load_network
+from cckd_jax.training.significance import Significance, save
 
 
 @pytest.mark.parametrize('method', METHODS)
-def test_every_method_distils_digits(method, trained, tmp_path, one_device):
+def test_every_method_distils_digits(method, trained, significance, tmp_path, one_device):
     config = digits_config(
         **{
             'method': method,
             'teacher.checkpoint': str(trained / 'teacher'),
             'attack.checkpoint': str(trained / 'separate'),
+            'significance.file': str(significance) if 'significance' in METHODS[method].needs else None,
         }
     )
-    results = experiment.run(config, tmp_path / 'run', devices=one_device)
-    assert results['student']['test_accuracy'] > 0.95
-    assert results['student']['samples_presented'] == 25 * 1437
-    gated = method == 'cckd_t_reg'
-    assert (results['student']['samples_used'] < results['student']['samples_presented']) == gated
+    student = experiment.run(config, tmp_path / 'run', devices=one_device)['student']
+    assert student['test_accuracy'] > 0.95
+    assert student['samples_in_all'] == 25 * 1437
+    assert (student['samples_presented'] < student['samples_in_all']) == ('significance' in METHODS[method].needs)
+    assert (student['samples_used'] < student['samples_presented']) == (METHODS[method].gate is not None)
+
+
+@pytest.fixture
+def significance(tmp_path, digits):
+    """A file of counts: every third example has none."""
+    counts = Significance(np.arange(1437) % 3, 2)
+    save(tmp_path / 'counts.npz', counts, digits)
+    return tmp_path / 'counts.npz'
 
 
 def test_the_run_directory(trained):

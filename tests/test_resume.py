@@ -8,9 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import assert_trees_equal
 from test_loop import final_state, untimed
+
+from cckd_jax.reporting.metrics import read_rows
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,6 +25,8 @@ def start(workdir):
         '--config=configs/digits_lenet.py:smoke',
         f'--workdir={workdir}',
         '--config.save_seconds=0',
+        '--config.method=hybrid',  # with a self-regulated teacher, so that its counts are cut in two as well
+        '--config.teacher.self_regulate=true',
         '--config.teacher.epochs=4',
         '--config.student.epochs=30',
     ]
@@ -59,6 +64,9 @@ def test_killed_and_started_again_ends_bit_identical(tmp_path):
     for name in ('teacher', 'student', 'separate'):
         assert untimed(killed / name) == untimed(quiet / name)
         assert_trees_equal(final_state(killed / name), final_state(quiet / name))
+    (counts, counts_of_killed) = (dict(np.load(each / 'significance.npz')) for each in (quiet, killed))
+    assert_trees_equal(counts, counts_of_killed)
+    assert counts['count'].sum() == sum(row['samples_used'] for row in read_rows(killed / 'teacher'))
     results = [json.loads((workdir / 'results.json').read_text()) for workdir in (quiet, killed)]
     for result in results:
         del result['seconds'], result['teacher']['seconds'], result['student']['seconds']
