@@ -10,7 +10,7 @@ demo: $(VENV)/installed
 	@echo "Open runs/demo/report.md, or look at the pictures in runs/demo/figures."
 
 test: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

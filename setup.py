@@ -36,6 +36,13 @@ setup(
         'cuda': ['jax[cuda]>=0.10'],
         'peer': ['torch>=2.6'],
         'prepare': ['tensorflow>=2.18'],
-        'test': ['foolbox>=3.3.4', 'hypothesis>=6.130', 'pytest>=8.3', 'pytest-timeout>=2.4', 'ruff>=0.11'],
+        'test': [
+            'foolbox>=3.3.4',
+            'hypothesis>=6.130',
+            'pytest>=8.3',
+            'pytest-timeout>=2.4',
+            'pytest-xdist>=3.6',
+            'ruff>=0.11',
+        ],
     },
 )

@@ -7,6 +7,10 @@ import tempfile
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['JAX_NUMPY_RANK_PROMOTION'] = 'raise'
 os.environ.setdefault('XDG_CACHE_HOME', tempfile.mkdtemp(prefix='cckd-jax-tests-'))
+# Compiling is most of the time that tests take: LLVM's costly passes are left out, and each program is compiled once.
+os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
+os.environ['JAX_COMPILATION_CACHE_DIR'] = os.path.join(os.environ['XDG_CACHE_HOME'], 'cckd_jax', 'compiled')
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.05'
 
 import jax
 import pytest
@@ -15,6 +19,13 @@ jax.config.update('jax_num_cpu_devices', 8)
 
 from cckd_jax import config as settings
 from cckd_jax import data, experiment
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _programs_freed():
+    # A compiled program takes up mapped regions, of which Linux grants a process 65,530: past them XLA crashes.
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope='session')
