@@ -12,11 +12,7 @@ def folder() -> Path:
 
 
 def keep_compiled_programs() -> None:
-    """Lets JAX keep what it compiles, so that a second run starts in seconds; JAX's own settings win where given.
-
-    Not where a CPU plays several devices: writing such programs down has crashed the process (jax 0.10.2).
-    """
-    several_on_cpu = jax.default_backend() == 'cpu' and jax.local_device_count() > 1
-    if jax.config.jax_compilation_cache_dir is None and not several_on_cpu:
+    """Lets JAX keep what it compiles, so that a second run starts in seconds; JAX's own settings win where given."""
+    if jax.config.jax_compilation_cache_dir is None:
         jax.config.update('jax_compilation_cache_dir', str(folder() / 'compiled'))
         jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
