@@ -20,6 +20,13 @@ def tune() -> None:
     _keep_freed_memory()
 
 
+def cores() -> list[int]:
+    """Those that this process may run on."""
+    if hasattr(os, 'sched_getaffinity'):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
 def _convolve_with_eigen() -> None:
     """Gives convolutions to Eigen, which takes half the time of the YNNPACK that jax 0.10 gives them to, or an eighth.
 

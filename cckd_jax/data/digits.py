@@ -9,8 +9,6 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 SHAPES = ((28, 28, 1), (32, 32, 3))
 
@@ -49,6 +47,10 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager):
+        # Here, because scikit-learn takes most of a second to import and the digits are made once.
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+
         digits = load_digits()
         train, test = train_test_split(
             np.arange(len(digits.target)), test_size=360, stratify=digits.target, random_state=0

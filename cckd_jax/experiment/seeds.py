@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from cckd_jax import cpu
 from cckd_jax.console import say
 from cckd_jax.errors import InputError
 from cckd_jax.reporting.files import write_json
@@ -46,9 +47,9 @@ def run(command: Sequence[str], workdir: Path, seeds: Sequence[int], *, at_once:
       InputError: a run failed; the others are finished first.
     """
     shares: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
-    for share in np.array_split(_cores(), at_once):
+    for share in np.array_split(cpu.cores(), at_once):
         # More runs than cores share them all.
-        shares.put([int(core) for core in share] or _cores())
+        shares.put([int(core) for core in share] or cpu.cores())
 
     def one(seed: int) -> int:
         share = shares.get()
@@ -92,12 +93,6 @@ def table(found: dict[str, Any]) -> str:
     return '\n'.join(lines)
 
 
-def _cores() -> list[int]:
-    if hasattr(os, 'sched_getaffinity'):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
 def _follow(prefix: str, arguments: Sequence[str], cores: Sequence[int]) -> int:
     """Runs a command on these cores and repeats what it says, line by line."""
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -112,4 +107,4 @@ def _follow(prefix: str, arguments: Sequence[str], cores: Sequence[int]) -> int:
 
 def default_at_once() -> int:
     """One a core on a CPU, where a step does not keep several cores busy; one at a time where an accelerator is."""
-    return len(_cores()) if jax.default_backend() == 'cpu' else 1
+    return len(cpu.cores()) if jax.default_backend() == 'cpu' else 1
