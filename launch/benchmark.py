@@ -34,7 +34,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument('--methods', default='separate,kd,cckd_t,cckd_t_reg')
     parser.add_argument('--batch_size', type=int, default=512)
     parser.add_argument('--rounds', type=int, default=5, help='turns that each side has, after one to warm up')
-    parser.add_argument('--epochs', type=int, default=6, help='epochs of each turn of the suite epoch')
+    parser.add_argument('--epochs', type=int, default=7, help='epochs of each turn of the suite epoch')
     parser.add_argument('--dataset', default='mnist', help='of the suites epoch and memory')
     parser.add_argument('--data_dir', help="where TFDS prepared it; TFDS's own folder when not given")
     arguments = parser.parse_args(given)
