@@ -4,17 +4,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
-from cckd_jax import cli, experiment
+from cckd_jax import cli, experiment, models
 from cckd_jax import config as settings
+from cckd_jax.experiment import networks
 from cckd_jax.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
+# What share a recipe differ in their networks alone: one takes the whole path, all are checked without computing.
+PAIRS = [name for name in CONFIGS if name.startswith('cifar100_')]
 
 
-@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize('name', [name for name in CONFIGS if name not in PAIRS] + ['cifar100_vgg13_vgg8'])
 def test_smoke_takes_the_whole_path(name, tmp_path):
     # From the shell on one device, where programs are kept: the configs of one pair compile once for all.
     command = [sys.executable, 'launch/main.py', f'--config=configs/{name}.py:smoke', f'--workdir={tmp_path / "run"}']
@@ -59,6 +63,39 @@ def test_the_papers_settings():
         assert (config.batch_size, config.teacher.epochs, config.student.epochs) == (512, epochs, epochs)
         assert (config.alpha, config.attack.epsilon, config.attack.samples) == (alpha, 0.15, 2500)
         assert (config.augmentation.crop, config.augmentation.flip, config.precision) == (0, False, 'float32')
+
+
+@pytest.mark.parametrize('name', PAIRS)
+def test_smoke_makes_the_networks_of_a_pair_small_and_they_take_digits(name):
+    config = cli._load(f'{ROOT}/configs/{name}.py:smoke')
+    for part in (config.teacher, config.student):
+        module = networks.create_model(config, part, 10)
+        models.check_fits(part.model, module, (32, 32, 3), 10)
+        variables = jax.eval_shape(module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 32, 32, 3), 'float32'))
+        assert sum(leaf.size for leaf in jax.tree.leaves(variables)) < 100_000
+
+
+def test_the_recipe_of_several_teachers():
+    pairs = {}
+    for name in PAIRS:
+        config = cli._load(f'{ROOT}/configs/{name}.py')
+        pairs[config.teacher.model, config.student.model] = config.student.learning_rate
+        assert name == f'cifar100_{config.teacher.model}_{config.student.model}'
+        assert (config.dataset.name, tuple(config.dataset.image_shape)) == ('cifar100', (32, 32, 3))
+        assert (config.batch_size, config.teacher.epochs, config.student.epochs) == (64, 240, 240)
+        assert config.optimizer.to_dict() == {'name': 'sgd', 'schedule': 'step', 'weight_decay': 5e-4}
+        assert config.augmentation.to_dict() == {'crop': 4, 'flip': True}
+        assert config.teacher.learning_rate == 0.05
+        assert config.temperature == 4.0
+    assert pairs == {
+        ('wrn40_2', 'shufflenetv1'): 0.01,
+        ('resnet56', 'mobilenetv2'): 0.01,
+        ('vgg13', 'vgg8'): 0.05,
+        ('vgg13', 'mobilenetv2'): 0.01,
+        ('resnet32x4', 'resnet8x4'): 0.05,
+        ('resnet32x4', 'shufflenetv2'): 0.01,
+        ('resnet32x4', 'vgg8'): 0.05,
+    }
 
 
 def test_overrides_replace_the_rows_own_values():

@@ -283,6 +283,39 @@ def test_svhn_through_tfdss_own_builder(tmp_path, monkeypatch):
         assert {image.tobytes(): label for image, label in zip(*split, strict=True)} == written[part]
 
 
+def test_cifar100_through_tfdss_own_builder(tmp_path, monkeypatch):
+    """As above: a record is a coarse label, the label, and the pixels by channel."""
+    from types import SimpleNamespace
+
+    from tensorflow_datasets.core.features import image_feature
+
+    builder = prepare.open_builder('cifar100', str(tmp_path))
+    random = np.random.default_rng(0)
+    folder = tmp_path / 'cifar-100-binary'
+    folder.mkdir()
+    for kind, count in (('coarse', 20), ('fine', 100)):
+        (folder / f'{kind}_label_names.txt').write_text(''.join(f'{kind} {place}\n' for place in range(count)))
+    written = {}
+    for part, count in (('train', 120), ('test', 30)):
+        images = random.integers(0, 256, (count, 32, 32, 3)).astype(np.uint8)
+        records = [
+            bytes([label % 20, label % 100]) + np.moveaxis(image, -1, 0).tobytes() for label, image in enumerate(images)
+        ]
+        (folder / f'{part}.bin').write_bytes(b''.join(records))
+        written[part] = {image.tobytes(): label % 100 for label, image in enumerate(images)}
+    monkeypatch.setattr(tfds.download.DownloadManager, 'download_and_extract', lambda self, url: str(tmp_path))
+    tensorflow = SimpleNamespace(io=SimpleNamespace(gfile=SimpleNamespace(GFile=open)))
+    monkeypatch.setattr(sys.modules[type(builder).__module__], 'tf', tensorflow)
+    encode = lambda self, image: self._encode_pil_image(Image.fromarray(image))
+    monkeypatch.setattr(image_feature._ImageEncoder, '_encode_image', encode)
+    builder.download_and_prepare()
+
+    cifar = data.load('cifar100', data_dir=str(tmp_path))
+    assert (len(cifar.train), len(cifar.test), cifar.num_classes, cifar.image_shape) == (120, 30, 100, (32, 32, 3))
+    for part, split in (('train', cifar.train), ('test', cifar.test)):
+        assert {image.tobytes(): label for image, label in zip(*split, strict=True)} == written[part]
+
+
 def keys(count, seed=0):
     return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(count))
 

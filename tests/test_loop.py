@@ -163,3 +163,11 @@ def test_optimizers_and_schedules_by_name():
     np.testing.assert_allclose(first, -1.9)  # the decay alone, through Nesterov momentum
     (second, _) = optimizer.update(np.float32(0.0), state, np.float32(0.0))
     np.testing.assert_allclose(second, -0.5 * 0.9**2, rtol=1e-6)  # half way down the cosine
+
+
+def test_the_step_schedule_is_that_of_240_epochs():
+    steps = 782  # an epoch of CIFAR-100 in batches of 64
+    rate = optimizers.SCHEDULES['step'](0.05, 240 * steps)
+    for epochs, before, after in ((150, 0.05, 0.005), (180, 0.005, 5e-4), (210, 5e-4, 5e-5)):
+        np.testing.assert_allclose([rate(epochs * steps - 1), rate(epochs * steps)], [before, after], rtol=1e-5)
+    assert (rate(0), rate(240 * steps)) == (pytest.approx(0.05), pytest.approx(5e-5))

@@ -76,7 +76,7 @@ def open_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         names = ['digits', *tfds.list_builders(with_community_datasets=False)]
         raise InputError(
             f'unknown data set {name!r}{nearest(name, names)}; there are: digits, every image classification set of '
-            'TFDS such as mnist, fashion_mnist, cifar10, svhn_cropped, and any FILE.npz'
+            'TFDS such as mnist, fashion_mnist, cifar10, cifar100, svhn_cropped, and any FILE.npz'
         ) from None
     except Exception as error:  # TFDS raises many things for a name or a copy that it cannot use
         if 'File format is already set' in str(error):

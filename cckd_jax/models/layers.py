@@ -9,9 +9,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.nn.initializers import Initializer
 
-from cckd_jax.models.base import ModeLayer, Training
+from cckd_jax.models.base import Mode, ModeLayer, Training
 from cckd_jax.models.convolution import conv as conv
+from cckd_jax.models.initialization import FLAX
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +91,18 @@ def global_average(images: chex.Array) -> chex.Array:
     return images.mean((1, 2))
 
 
+def shuffle(values: chex.Array, groups: int) -> chex.Array:
+    """Deals the channels out, so that a grouped convolution sees all groups of the one before (arXiv:1707.01083).
+
+    Of `groups` equal parts of the channels, first comes the first channel of each, then the second of each.
+
+    >>> shuffle(jnp.arange(6).reshape(1, 1, 1, 6), 2).ravel().tolist()
+    [0, 3, 1, 4, 2, 5]
+    """
+    parts = values.reshape(*values.shape[:-1], groups, -1)
+    return jnp.swapaxes(parts, -1, -2).reshape(values.shape)
+
+
 class BatchNorm(ModeLayer):
     """Batch normalisation over the valid rows of all devices.
 
@@ -126,6 +140,40 @@ class BatchNorm(ModeLayer):
         mean = total(jnp.sum(jnp.where(mask, values, 0), axes)) / count
         centred = values - mean.reshape((1,) * (values.ndim - 1) + mean.shape)
         return mean, total(jnp.sum(jnp.where(mask, jnp.square(centred), 0), axes)) / count
+
+
+class ConvNorm(ModeLayer):
+    """A convolution without bias that keeps the size at stride 1, and batch norm.
+
+    Attributes:
+      features: channels that it gives.
+      size: of the square kernel, odd.
+      stride: from one place to the next.
+      groups: of channels, each with a convolution of its own.
+      kernel_init: what the kernel is drawn from.
+      dtype: what is computed in.
+    """
+
+    features: int
+    size: int = 1
+    stride: int = 1
+    groups: int = 1
+    kernel_init: Initializer = FLAX.conv
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, values: chex.Array, train: Mode = False) -> chex.Array:
+        values = conv(
+            self.features,
+            self.size,
+            stride=self.stride,
+            padding=self.size // 2,
+            groups=self.groups,
+            bias=False,
+            kernel_init=self.kernel_init,
+            dtype=self.dtype,
+        )(values)
+        return BatchNorm(dtype=self.dtype)(values, train)
 
 
 class Dropout(ModeLayer):

@@ -13,7 +13,11 @@ from cckd_jax.errors import InputError, lookup
 from cckd_jax.models import base
 from cckd_jax.models.alexnet import AlexNet
 from cckd_jax.models.lenet import LeNet5
-from cckd_jax.models.resnet import ResNet
+from cckd_jax.models.mobilenet import MobileNetV2
+from cckd_jax.models.resnet import FOURFOLD, THIN, ResNet
+from cckd_jax.models.shufflenet import ShuffleNetV1, ShuffleNetV2
+from cckd_jax.models.vgg import VGG
+from cckd_jax.models.wide_resnet import WideResNet
 
 MODELS: Mapping[str, Callable[..., nn.Module]] = {
     'lenet5': LeNet5,
@@ -22,6 +26,16 @@ MODELS: Mapping[str, Callable[..., nn.Module]] = {
     'alexnet_half': functools.partial(AlexNet, width=0.5),
     'resnet18': functools.partial(ResNet, blocks=(2, 2, 2, 2)),
     'resnet34': functools.partial(ResNet, blocks=(3, 4, 6, 3)),
+    'resnet56': functools.partial(ResNet, blocks=(9, 9, 9), **THIN),
+    'resnet8x4': functools.partial(ResNet, blocks=(1, 1, 1), **FOURFOLD),
+    'resnet20x4': functools.partial(ResNet, blocks=(3, 3, 3), **FOURFOLD),
+    'resnet32x4': functools.partial(ResNet, blocks=(5, 5, 5), **FOURFOLD),
+    'wrn40_2': WideResNet,
+    'vgg8': VGG,
+    'vgg13': functools.partial(VGG, blocks=(2, 2, 2, 2, 2)),
+    'mobilenetv2': functools.partial(MobileNetV2, width=0.5),
+    'shufflenetv1': ShuffleNetV1,
+    'shufflenetv2': ShuffleNetV2,
 }
 
 

@@ -1,13 +1,17 @@
-"""ResNet-18 and ResNet-34 with the CIFAR stem: the second SVHN pair of the CCKD paper."""
+"""ResNets with the CIFAR stem: the second SVHN pair of the CCKD paper, and those of CRD's networks for CIFAR-100."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import chex
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.nn.initializers import Initializer
 
 from cckd_jax.models import layers
 from cckd_jax.models.base import Classifier, Layer, Mode, ModeLayer
+from cckd_jax.models.initialization import FLAX, RESNET, Initialization
 
 
 class BasicBlock(ModeLayer):
@@ -16,18 +20,26 @@ class BasicBlock(ModeLayer):
     Attributes:
       channels: of both convolutions.
       stride: of the first.
+      kernel_init: of all convolutions.
       dtype: what is computed in.
     """
 
     channels: int
     stride: int = 1
+    kernel_init: Initializer = FLAX.conv
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, values: chex.Array, train: Mode = False) -> chex.Array:
         norm = lambda: layers.BatchNorm(dtype=self.dtype)
         conv = lambda size, stride: layers.conv(
-            self.channels, size, stride=stride, padding=size // 2, bias=False, dtype=self.dtype
+            self.channels,
+            size,
+            stride=stride,
+            padding=size // 2,
+            bias=False,
+            kernel_init=self.kernel_init,
+            dtype=self.dtype,
         )
         inner = nn.relu(norm()(conv(3, self.stride)(values), train))
         inner = norm()(conv(3, 1)(inner), train)
@@ -37,27 +49,39 @@ class BasicBlock(ModeLayer):
 
 
 class ResNet(Classifier):
-    """Four stages of basic blocks of 64, 128, 256 and 512 channels, after a 3x3 convolution without a pool.
+    """Stages of basic blocks, each with twice the channels of the one before, after a 3x3 convolution without a pool.
 
-    At 32x32x3 and ten classes 11,173,962 parameters with blocks (2, 2, 2, 2), 21,282,122 with (3, 4, 6, 3).
+    At 32x32x3 and ten classes 11,173,962 parameters with blocks (2, 2, 2, 2), 21,282,122 with (3, 4, 6, 3). CRD's
+    (arXiv:1910.10699) have three stages; at a hundred classes resnet56 861,620 parameters, resnet8x4 1,233,540,
+    resnet20x4 4,333,700 and resnet32x4 7,433,860.
 
     Attributes:
       blocks: how many in each stage.
+      stem_channels: of the first convolution.
+      channels: of the first stage.
+      initialization: what weights are drawn from.
     """
 
     blocks: tuple[int, ...] = (2, 2, 2, 2)
+    stem_channels: int = 64
+    channels: int = 64
+    initialization: Initialization = FLAX
 
     def setup(self):
-        self.stem = layers.conv(self.scaled(64), 3, padding=1, bias=False, dtype=self.dtype)
+        kernel_init = self.initialization.conv
+        self.stem = layers.conv(
+            self.scaled(self.stem_channels), 3, padding=1, bias=False, kernel_init=kernel_init, dtype=self.dtype
+        )
         self.stem_norm = layers.BatchNorm(dtype=self.dtype)
+        channels = [self.scaled(self.channels * 2**stage) for stage in range(len(self.blocks))]
         self.groups = [
             [
-                BasicBlock(self.scaled(64 * 2**stage), 2 if stage > 0 and block == 0 else 1, dtype=self.dtype)
+                BasicBlock(channels[stage], 2 if stage > 0 and block == 0 else 1, kernel_init, dtype=self.dtype)
                 for block in range(count)
             ]
             for stage, count in enumerate(self.blocks)
         ]
-        self.output = nn.Dense(self.num_classes, dtype=self.dtype)
+        self.output = self.initialization.output(self.num_classes, channels[-1], self.dtype)
 
     def stages(self) -> tuple[tuple[Layer, ...], ...]:
         first = (self.stem, self.stem_norm, nn.relu)
@@ -65,3 +89,8 @@ class ResNet(Classifier):
 
     def classifier(self) -> tuple[Layer, ...]:
         return (layers.global_average, self.output)
+
+
+# CRD's networks for CIFAR-100, and those of which it says x4: the stem has twice the channels, the stages four times.
+THIN: Mapping[str, Any] = MappingProxyType({'stem_channels': 16, 'channels': 16, 'initialization': RESNET})
+FOURFOLD: Mapping[str, Any] = MappingProxyType({'stem_channels': 32, 'channels': 64, 'initialization': RESNET})

@@ -14,6 +14,10 @@ OPTIMIZERS: Mapping[str, Callable[[optax.ScalarOrSchedule], optax.GradientTransf
 SCHEDULES: Mapping[str, Callable[[float, int], optax.ScalarOrSchedule]] = {
     'constant': lambda rate, steps: rate,
     'cosine': lambda rate, steps: optax.cosine_decay_schedule(rate, steps),
+    # A tenth after 5, 6 and 7 eighths: of 240 epochs after 150, 180 and 210, as in CRD's code.
+    'step': lambda rate, steps: optax.piecewise_constant_schedule(
+        rate, {round(eighths / 8 * steps): 0.1 for eighths in (5, 6, 7)}
+    ),
 }
 
 

@@ -1,0 +1,14 @@
+r"""CIFAR-100, ResNet-32x4 to ShuffleNetV2, by the recipe of the CA-MKD paper's code (arXiv:2201.00007).
+
+That the paper has this pair is a reading of ours: its body could not be had, and the official scripts name another pair
+alone. Expected accuracy: not established. Time: not measured; for a GPU.
+
+python launch/main.py --config=configs/cifar100_resnet32x4_shufflenetv2.py --workdir=runs/resnet32x4_shufflenetv2 \
+    --config.dataset.data_dir=DIR
+"""
+
+from cckd_jax import recipes
+
+
+def get_config(variant: str = ''):
+    return recipes.ca_mkd('resnet32x4', 'shufflenetv2', variant)
