@@ -129,8 +129,8 @@ def epoch(options: Options, folder: Path) -> Result:
             sides[name] = stack.enter_context(start())
             sides[name].open('epochs', **work, way=way)
         measured = in_turns(sides, rounds=options.rounds, title='epochs')
-    # The mean, since rests make epochs unequal: seven hold one whole cycle of the longest rest. From the second on, since
-    # the first has its own share of samples.
+    # The mean, since rests make epochs unequal: seven hold one cycle of the longest rest. From the second on, since the
+    # first has its own share of samples.
     seconds = {name: [np.mean(each['epoch_seconds'][1:]) for each in found] for name, found in measured.items()}
     numbers: dict[str, Any] = {
         name: {
