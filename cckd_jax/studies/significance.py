@@ -137,6 +137,8 @@ def _group(
             if row in CONTROLS:
                 changed.significance.file = str(_control_file(folder, row, seed))
         results = experiment.run(changed, folder / row, devices=devices)
+        # Each run compiles programs of its own, and those of some fifty take all the mapped regions of a process.
+        jax.clear_caches()
         record = {'row': row, 'seed': seed, **{name: results['student'][name] for name in _NUMBERS}}
         yield [_teacher(results), record] if row == _BASE else [record]
 
