@@ -29,3 +29,24 @@ def check_non_negative(**values: chex.Numeric) -> None:
     for name, value in values.items():
         if not isinstance(value, jax.core.Tracer) and not value >= 0:
             raise ValueError(f'{name} must be 0 or above, not {value}')
+
+
+def check_teachers(teacher_logits: chex.Array, student_logits: chex.Array | None = None, *, at_least: int = 1) -> None:
+    """Asserts that teachers' logits are float `[K, B, C]`, and the student's `[B, C]`.
+
+    Raises:
+      ValueError: there are too few teachers.
+    """
+    chex.assert_rank(teacher_logits, 3)
+    chex.assert_type(teacher_logits, float)
+    if student_logits is not None:
+        check_logits(student_logits)
+        chex.assert_shape(teacher_logits, (None, *student_logits.shape))
+    if len(teacher_logits) < at_least:
+        raise ValueError(f'teachers are weighed against each other: {at_least} or more, not {len(teacher_logits)}')
+
+
+def check_reduction(reduction: str) -> None:
+    """Raises ValueError for another reduction than `official` and `paper`."""
+    if reduction not in ('official', 'paper'):
+        raise ValueError(f'reduction must be official or paper, not {reduction!r}')
