@@ -1,5 +1,8 @@
 """Flax Linen networks by name: `create('lenet5')`; each shows its stage features, its head and its layers."""
 
+from cckd_jax.models.alignment import Alignments as Alignments
+from cckd_jax.models.alignment import Regressors as Regressors
+from cckd_jax.models.alignment import feature_shapes as feature_shapes
 from cckd_jax.models.base import Classifier as Classifier
 from cckd_jax.models.base import Network as Network
 from cckd_jax.models.base import Training as Training
