@@ -343,3 +343,15 @@ def test_augmentation_belongs_to_the_example_and_not_to_its_place():
     moved = augment(keys(6), images)
     np.testing.assert_array_equal(augment(keys(6)[order], images[order]), moved[order])
     assert not np.array_equal(augment(keys(6, seed=1), images), moved)
+
+
+def test_shuffled_labels_keep_their_number_and_those_not_chosen():
+    labels = np.random.default_rng(0).integers(0, 10, 5000).astype(np.int32)
+    np.testing.assert_array_equal(data.shuffled_labels(labels, 0.0, seed=1), labels)
+    for rate in (0.3, 1.0):
+        noisy = data.shuffled_labels(labels, rate, seed=1)
+        assert noisy.dtype == labels.dtype
+        np.testing.assert_array_equal(np.bincount(noisy), np.bincount(labels))
+        assert np.mean(noisy != labels) == pytest.approx(rate * 0.9, abs=0.02)
+        np.testing.assert_array_equal(noisy, data.shuffled_labels(labels, rate, seed=1))
+        assert not np.array_equal(noisy, data.shuffled_labels(labels, rate, seed=2))

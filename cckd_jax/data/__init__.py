@@ -7,4 +7,5 @@ from cckd_jax.data.batches import epoch_batches as epoch_batches
 from cckd_jax.data.batches import to_unit as to_unit
 from cckd_jax.data.datasets import Dataset as Dataset
 from cckd_jax.data.datasets import load as load
+from cckd_jax.data.noise import shuffled_labels as shuffled_labels
 from cckd_jax.data.split import Split as Split
