@@ -17,15 +17,12 @@ Any setting of all runs can be given as --config.NAME=VALUE. The same command re
 """
 
 import sys
-from pathlib import Path
 
 from absl import flags
 
 from cckd_jax import cli
-from cckd_jax.errors import InputError
-from cckd_jax.studies import significance
+from cckd_jax.studies import command, significance
 
-_CONFIGS = Path(__file__).parents[1] / 'configs'
 _MARGINS = ('margin_temperature', 'teacher.margin_temperature')
 
 
@@ -34,28 +31,19 @@ def main(arguments: list[str]) -> None:
     if {'--help', '-h'} & set(arguments):
         print(__doc__)
         return
-    values = flags.FlagValues()
-    datasets = flags.DEFINE_list('datasets', ['mnist', 'fashion_mnist'], 'Data sets.', flag_values=values)
-    seeds = flags.DEFINE_integer('seeds', 3, 'How many seeds.', flag_values=values)
-    epochs = flags.DEFINE_integer('epochs', None, 'Epochs of teacher and student.', flag_values=values)
-    methods = flags.DEFINE_list('methods', list(significance.ROWS), 'Rows of the table.', flag_values=values)
-    temperatures = flags.DEFINE_list('margin_temperatures', [], 'Of all gates.', flag_values=values)
-    data_dir = flags.DEFINE_string('data_dir', None, 'Where the data is.', flag_values=values)
-    workdir = flags.DEFINE_string('workdir', None, 'Where the runs go.', flag_values=values)
-    overrides = cli.parse(values, arguments)
-    if workdir.value is None:
-        raise InputError('--workdir is missing; for example --workdir=runs/study')
-    if epochs.value is not None:
-        overrides += [f'--config.{part}.epochs={epochs.value}' for part in ('teacher', 'student')]
-    if data_dir.value is not None:
-        overrides += [f'--config.dataset.data_dir={data_dir.value}']
-    arms = {f'_margin{each}': [f'--config.{name}={each}' for name in _MARGINS] for each in temperatures.value}
+    (values, settings) = command.parse(arguments, _define, rows=significance.ROWS)
+    arms = {f'_margin{each}': [f'--config.{name}={each}' for name in _MARGINS] for each in values.margin_temperatures}
     configs = {
-        name + arm: cli.configured(f'{_CONFIGS / name}_lenet.py', overrides + settings)
-        for name in datasets.value
-        for arm, settings in (arms or {'': []}).items()
+        name + arm: command.configured(f'{name}_lenet', settings + of_arm)
+        for name in values.datasets
+        for arm, of_arm in (arms or {'': []}).items()
     }
-    significance.run(configs, workdir.value, seeds=seeds.value, rows=methods.value)
+    significance.run(configs, values.workdir, seeds=values.seeds, rows=values.methods)
+
+
+def _define(values: flags.FlagValues) -> None:
+    flags.DEFINE_list('datasets', ['mnist', 'fashion_mnist'], 'Data sets.', flag_values=values)
+    flags.DEFINE_list('margin_temperatures', [], 'Of all gates.', flag_values=values)
 
 
 if __name__ == '__main__':

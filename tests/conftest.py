@@ -19,6 +19,7 @@ jax.config.update('jax_num_cpu_devices', 8)
 
 from cckd_jax import config as settings
 from cckd_jax import data, experiment
+from cckd_jax.studies.common import changed
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -39,20 +40,15 @@ def digits():
 
 
 def digits_config(**fields):
-    """A small run on digits that learns; fields by dotted name."""
-    config = settings.default()
-    with config.unlocked():
-        config.update_from_flattened_dict(
-            {
-                'batch_size': 64,
-                'alpha': 0.05,
-                'teacher.epochs': 15,
-                'student.epochs': 25,
-                'attack.samples': 200,
-                **fields,
-            }
-        )
-    return config
+    """A small run on digits that learns; fields by dotted name, those of a teacher by its index."""
+    small = {
+        'batch_size': 64,
+        'alpha': 0.05,
+        'teacher.epochs': 15,
+        'student.epochs': 25,
+        'attack.samples': 200,
+    }
+    return changed(settings.default(), {**small, **fields})
 
 
 @pytest.fixture(scope='session')

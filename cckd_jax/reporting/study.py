@@ -1,10 +1,11 @@
 """Many runs side by side: a table of means with their confidence intervals, and accuracy against samples used."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib import ticker
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cckd_jax.reporting.figures import plain, save
@@ -37,14 +38,14 @@ def render(found: Mapping[str, Any]) -> str:
         for row in found['rows']:
             if row['dataset'] == dataset:
                 lines.append(
-                    f'| {row["row"]} | {row["accuracy"]["count"]} | {_percent(row["accuracy"])} '
+                    f'| {row["row"]} | {row["accuracy"]["count"]} | {percent(row["accuracy"])} '
                     f'| {row["samples_used"]:,.0f} | {row["share_used"]:.3%} | {row["share_presented"]:.2%} |'
                 )
         lines += ['', '| within a seed | difference, mean ± 95 % CI | accuracy is |', '|---|---|---|']
         for each in found['differences']:
             if each['dataset'] == dataset:
                 lines.append(
-                    f'| {each["row"]} less {each["against"]} | {_percent(each["accuracy"], "+")} | {each["verdict"]} |'
+                    f'| {each["row"]} less {each["against"]} | {percent(each["accuracy"], "+")} | {each["verdict"]} |'
                 )
         lines.append('')
     return '\n'.join(lines)
@@ -94,12 +95,23 @@ def accuracy_against_samples(path: Path, found: Mapping[str, Any]) -> None:
         axes.xaxis.set_minor_formatter(ticker.NullFormatter())
         axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=1))
         plain(axes)
-    labels = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(labels.values(), labels.keys(), loc='outside right center', frameon=False, fontsize=9)
+    legend_beside(figure, panels)
     save(figure, path)
 
 
-def _percent(estimate: Mapping[str, Any], sign: str = '') -> str:
+def legend_beside(figure: Figure, panels: Sequence[Axes]) -> None:
+    """One legend for all panels, at their right."""
+    pairs = (pair for axes in panels for pair in zip(*axes.get_legend_handles_labels(), strict=True))
+    labels = {label: handle for handle, label in pairs}
+    figure.legend(labels.values(), labels.keys(), loc='outside right center', frameon=False, fontsize=9)
+
+
+def percent(estimate: Mapping[str, Any], sign: str = '') -> str:
+    """An `Estimate` of shares in percent, with half of its interval where there is one.
+
+    >>> percent({'mean': 0.5, 'half_width': 0.25, 'count': 3}, '+')
+    '+50.00 ± 25.00 %'
+    """
     width = estimate['half_width']
     mean = format(100 * estimate['mean'], f'{sign}.2f')
     return f'{mean} %' if width is None else f'{mean} ± {100 * width:.2f} %'

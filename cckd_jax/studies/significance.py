@@ -6,7 +6,6 @@ zero, drawn at random; `shuffled` deals the same counts out to the examples at r
 abstract of arXiv:2102.07125; its body could not be had, so there is no number of the paper to compare with.
 """
 
-import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cckd_jax import experiment
-from cckd_jax.errors import InputError, lookup
 from cckd_jax.reporting import study
-from cckd_jax.reporting.files import write_json, write_text
-from cckd_jax.statistics import estimate, verdict
+from cckd_jax.studies import common
 from cckd_jax.training import arrays
 
 _BASE = 'separate'
@@ -76,22 +72,15 @@ def run(
     Raises:
       InputError: there is no such row, or a run cannot use its settings.
     """
-    for row in rows:
-        lookup(dict.fromkeys(ROWS), row, 'row of the study')
-    if seeds < 1:
-        raise InputError(f'seeds={seeds} must be above 0; set --seeds')
+    common.check(seeds, rows, ROWS)
     folder = Path(workdir).expanduser()
-    records: list[dict[str, Any]] = []
-    found = {}
-    for seed in range(seeds):
-        for name, config in configs.items():
-            for of_run in _group(config, folder / name / f'seed{seed}', seed, rows, devices):
-                records += [{'dataset': name, **record} for record in of_run]
-                found = summary(records)
-                write_json(folder / 'study.json', found)
-                write_text(folder / 'study.md', study.render(found))
-                study.accuracy_against_samples(folder / 'study.png', found)
-    return found
+    found = (
+        [{'dataset': name, **record} for record in of_run]
+        for seed in range(seeds)
+        for name, config in configs.items()
+        for of_run in _group(config, folder / name / f'seed{seed}', seed, rows, devices)
+    )
+    return common.collect(folder, found, summary=summary, render=study.render, draw=study.accuracy_against_samples)
 
 
 def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -105,19 +94,9 @@ def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         }
         rows += [_mean(dataset, row, list(seeds.values())) for row, seeds in by_row.items() if seeds]
         for first, second in COMPARED:
-            shared = sorted(by_row[first].keys() & by_row[second].keys())
-            if shared:
-                gained = [by_row[first][n]['test_accuracy'] - by_row[second][n]['test_accuracy'] for n in shared]
-                difference = estimate(gained)
-                differences.append(
-                    {
-                        'dataset': dataset,
-                        'row': first,
-                        'against': second,
-                        'accuracy': difference._asdict(),
-                        'verdict': verdict(difference),
-                    }
-                )
+            gained = common.gained(by_row[first], by_row[second])
+            if gained:
+                differences.append({'dataset': dataset, 'row': first, 'against': second, **gained})
     return {'rows': rows, 'differences': differences, 'runs': [dict(record) for record in records]}
 
 
@@ -126,19 +105,19 @@ def _group(
 ) -> Iterable[list[dict[str, Any]]]:
     """Runs the rows of one data set and seed; yields each one's record, the first time with the teacher's before it."""
     for row in dict.fromkeys((_BASE, *rows)):
-        changed = copy.deepcopy(config)
-        with changed.unlocked():
-            changed.seed = seed
-            changed.method = 'significance' if row in CONTROLS else row
-            changed.teacher.self_regulate = True
-            if row != _BASE:
-                changed.teacher.checkpoint = str(folder / _BASE / 'teacher')
-                changed.attack.checkpoint = str(folder / _BASE / 'student')
-            if row in CONTROLS:
-                changed.significance.file = str(_control_file(folder, row, seed))
-        results = experiment.run(changed, folder / row, devices=devices)
-        # Each run compiles programs of its own, and those of some fifty take all the mapped regions of a process.
-        jax.clear_caches()
+        settings = {
+            'seed': seed,
+            'method': 'significance' if row in CONTROLS else row,
+            'teacher.self_regulate': True,
+        }
+        if row != _BASE:
+            settings |= {
+                'teacher.checkpoint': str(folder / _BASE / 'teacher'),
+                'attack.checkpoint': str(folder / _BASE / 'student'),
+            }
+        if row in CONTROLS:
+            settings['significance.file'] = str(_control_file(folder, row, seed))
+        results = common.run(config, settings, folder / row, devices)
         record = {'row': row, 'seed': seed, **{name: results['student'][name] for name in _NUMBERS}}
         yield [_teacher(results), record] if row == _BASE else [record]
 
@@ -174,7 +153,7 @@ def _mean(dataset: str, row: str, records: Sequence[Mapping[str, Any]]) -> dict[
     return {
         'dataset': dataset,
         'row': row,
-        'accuracy': estimate([record['test_accuracy'] for record in records])._asdict(),
+        'accuracy': common.accuracy(records),
         'samples_used': float(np.mean([record['samples_used'] for record in records])),
         'share_used': float(np.mean([record['share_used'] for record in records])),
         'share_presented': float(

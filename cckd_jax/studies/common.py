@@ -1,0 +1,97 @@
+"""What studies share: changed configs, summaries written after each run, and what seeds allow to be said."""
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from cckd_jax import experiment
+from cckd_jax.errors import InputError, lookup
+from cckd_jax.reporting.files import write_json, write_text
+from cckd_jax.statistics import estimate, verdict
+
+Record = Mapping[str, Any]
+
+
+def check(seeds: int, rows: Sequence[str], known: Sequence[str]) -> None:
+    """Raises InputError for a study of no seeds, or of a row that there is not."""
+    for row in rows:
+        lookup(dict.fromkeys(known), row, 'row of the study')
+    if seeds < 1:
+        raise InputError(f'seeds={seeds} must be above 0; set --seeds')
+
+
+def changed(config: ConfigDict, settings: Mapping[str, Any]) -> ConfigDict:
+    """A copy of a config with other values, by dotted name.
+
+    >>> from cckd_jax import config
+    >>> changed(config.default(), {'seed': 3}).seed
+    3
+    """
+    new = copy.deepcopy(config)
+    with new.unlocked():
+        for name, value in settings.items():
+            (*groups, field) = name.split('.')
+            holder = new
+            for group in groups:
+                holder = holder[int(group) if group.isdecimal() else group]
+            holder[field] = value
+    return new
+
+
+def run(
+    config: ConfigDict, settings: Mapping[str, Any], workdir: Path, devices: Sequence[jax.Device] | None
+) -> dict[str, Any]:
+    """One run of the study, of a config with other values; returns its results."""
+    results = experiment.run(changed(config, settings), workdir, devices=devices)
+    # Each run compiles programs of its own, and those of some fifty take all the mapped regions of a process.
+    jax.clear_caches()
+    return results
+
+
+def collect(
+    folder: Path,
+    found: Iterable[Iterable[Record]],
+    *,
+    summary: Callable[[Sequence[Record]], dict[str, Any]],
+    render: Callable[[Mapping[str, Any]], str],
+    draw: Callable[[Path, Mapping[str, Any]], None],
+) -> dict[str, Any]:
+    """Writes `study.json`, `study.md` and `study.png` into the folder whenever a run has given its records.
+
+    Args:
+      folder: of the study.
+      found: the records of each run, as the runs end.
+      summary: of all records so far, what `study.json` holds.
+      render: the tables.
+      draw: the figure.
+
+    Returns:
+      The last summary.
+    """
+    records: list[Record] = []
+    summed: dict[str, Any] = {}
+    for of_run in found:
+        records += of_run
+        summed = summary(records)
+        write_json(folder / 'study.json', summed)
+        write_text(folder / 'study.md', render(summed))
+        draw(folder / 'study.png', summed)
+    return summed
+
+
+def accuracy(records: Iterable[Record]) -> dict[str, Any]:
+    """The mean test accuracy of runs, one a seed, and its 95 % confidence interval."""
+    return estimate([record['test_accuracy'] for record in records])._asdict()
+
+
+def gained(first: Mapping[int, Record], second: Mapping[int, Record]) -> dict[str, Any] | None:
+    """The difference of test accuracies within each seed that both have, and what it allows to be said; or None."""
+    shared = sorted(first.keys() & second.keys())
+    if not shared:
+        return None
+    difference = estimate([first[seed]['test_accuracy'] - second[seed]['test_accuracy'] for seed in shared])
+    return {'accuracy': difference._asdict(), 'verdict': verdict(difference)}
