@@ -6,6 +6,7 @@ loaded and flags are parsed here, inside the same net as the run itself.
 
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -79,6 +80,7 @@ def configured(argument: str, settings: Sequence[str]) -> ConfigDict:
     """
     config = _load(argument)
     _check_keys(config, list(settings))
+    settings = [_bracketed(each) for each in settings]
     values = flags.FlagValues()
     try:
         config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=['', *settings])
@@ -102,6 +104,7 @@ def _parse(arguments: list[str], usage: str) -> tuple[ConfigDict, str] | None:
             raise InputError('--config is missing; for example --config=configs/digits_lenet.py')
         config = _load(config_file.value)
         _check_keys(config, rest)
+        rest = [_bracketed(each) for each in rest]
         config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=rest)
         rest = values(rest)
     except (flags.Error, TypeError, ValueError) as error:
@@ -140,13 +143,28 @@ def _check_keys(config: ConfigDict, arguments: list[str]) -> None:
             continue
         path = argument.removeprefix('--config.').partition('=')[0]
         group = config
-        for name in path.split('.'):
-            if not isinstance(group, ConfigDict) or name not in group:
-                known = list(group) if isinstance(group, ConfigDict) else []
+        for name in re.sub(r'\[(\d+)\]', r'.\1', path).split('.'):
+            below = _below(group)
+            if name not in below:
                 raise InputError(
-                    f'unknown config key {path!r}{nearest(name, known)}; there are: {", ".join(known) or "none below"}'
+                    f'unknown config key {path!r}{nearest(name, below)}; there are: {", ".join(below) or "none below"}'
                 )
-            group = group[name]
+            group = below[name]
+        if _below(group):
+            raise InputError(f'{path!r} is a group of settings; there are: {", ".join(_below(group))}')
+
+
+def _below(group: object) -> dict[str, object]:
+    """What is inside a group of settings, or a sequence of them, by name or index."""
+    if isinstance(group, tuple) and all(isinstance(each, ConfigDict) for each in group):
+        return {str(place): each for place, each in enumerate(group)}
+    return dict(group) if isinstance(group, ConfigDict) else {}
+
+
+def _bracketed(argument: str) -> str:
+    """`--config.teachers.1.model=...` as ml_collections has it, `--config.teachers[1].model=...`."""
+    (name, equals, value) = argument.partition('=')
+    return re.sub(r'\.(\d+)(?=\.|$)', r'[\1]', name) + equals + value
 
 
 def _one_line(error: Exception) -> str:

@@ -3,8 +3,10 @@
 Config files import this module alone, so that they load in milliseconds.
 """
 
+import copy
+import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -12,6 +14,11 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from cckd_jax.errors import InputError, nearest
+
+# On the command line; a config file may have more.
+_MOST_TEACHERS = 8
+# Which one teacher it is, and not of what kind: the others do not take it over from the first.
+_OF_ONE_TEACHER = ('seed', 'checkpoint', 'logits')
 
 
 def default() -> ConfigDict:
@@ -28,6 +35,12 @@ def default() -> ConfigDict:
     config.margin_temperature = placeholder(float)
     config.alpha = placeholder(float)
     config.hard_weight = placeholder(float)
+    config.soft_weight = placeholder(float)
+    config.feature_weight = placeholder(float)  # of feature maps; 0 does without them
+    config.reduction = placeholder(str)  # official or paper: the factors of ca_mkd
+    config.weights_gradient = placeholder(bool)  # whether a gradient flows through ca_mkd's weights of feature maps
+    config.largest_weight = placeholder(float)  # that aekd gives a teacher
+    config.feature_cache_gib = 1.0  # teachers' feature maps that take no more on a device are computed once
     config.self_regulate = placeholder(bool)  # puts the gate on any method, or takes it away
     config.recheck = False  # lets a sample rest until the threshold could have reached its margin; the student's alone
     config.longest_rest = placeholder(int)  # with recheck, the most epochs without a look
@@ -53,6 +66,11 @@ def default() -> ConfigDict:
     config.teacher.alpha = placeholder(float)  # of its gate, 0.01 unless given
     config.teacher.margin_temperature = placeholder(float)  # of its gate, 20 unless given; 1 keeps far fewer
     config.teacher.logits = placeholder(str)  # a file of logits from elsewhere: no teacher network at all
+    config.teacher.seed = placeholder(int)  # the run's unless given
+    config.teacher.label_noise = 0.0  # share of its training labels that are shuffled: a worse teacher, on purpose
+
+    config.num_teachers = 1  # the others are like config.teacher, each from a seed of its own
+    config.teachers = tuple(_no_overrides(config.teacher) for _ in range(_MOST_TEACHERS))  # by index, the first is 0
 
     config.student = ConfigDict()
     config.student.model = 'lenet5_half'
@@ -78,6 +96,54 @@ def default() -> ConfigDict:
     return config
 
 
+def _no_overrides(teacher: ConfigDict) -> ConfigDict:
+    """The fields of a teacher, all empty."""
+    fields = ConfigDict()
+    for name in teacher:
+        fields[name] = ConfigDict() if name == 'options' else placeholder(teacher.get_type(name))
+    return fields
+
+
+def teachers(config: ConfigDict) -> list[ConfigDict]:
+    """The settings of each teacher: those of `config.teacher`, and over them what `config.teachers` has at its index.
+
+    Checkpoint, logits and seed of `config.teacher` are the first's alone. Options belong to a model: where an index
+    names another one, they begin anew.
+
+    >>> config = default()
+    >>> config.num_teachers = 3
+    >>> config.teachers[2].model = 'lenet5_half'
+    >>> [part.model for part in teachers(config)]
+    ['lenet5', 'lenet5', 'lenet5_half']
+    """
+    found = []
+    for place, own in enumerate(config.teachers[: config.num_teachers]):
+        part = copy.deepcopy(config.teacher).unlock()
+        if place > 0:
+            for name in _OF_ONE_TEACHER:
+                part[name] = None
+        if own.model is not None:
+            part.options = ConfigDict()
+        part.options.update(own.options)
+        part.update({name: value for name, value in own.items() if name != 'options' and value is not None})
+        found.append(part.lock())
+    return found
+
+
+def as_dict(config: ConfigDict) -> dict[str, Any]:
+    """The settings as JSON has them; of `teachers` those alone that are given, by index."""
+    found = json.loads(config.to_json())
+    found['teachers'] = {str(place): own for place, own in _given_teachers(config)}
+    return found
+
+
+def _given_teachers(config: ConfigDict) -> Iterator[tuple[int, dict[str, Any]]]:
+    for place, own in enumerate(config.teachers):
+        given = {name: value for name, value in json.loads(own.to_json()).items() if value not in (None, {})}
+        if given:
+            yield place, given
+
+
 def variant(config: ConfigDict, name: str, *, narrow: Mapping[str, Any] = MappingProxyType({})) -> ConfigDict:
     """What follows the colon of `--config=FILE:name`: nothing, or `smoke` for the whole path in seconds.
 
@@ -99,6 +165,9 @@ def variant(config: ConfigDict, name: str, *, narrow: Mapping[str, Any] = Mappin
     config.teacher.epochs = 2
     config.student.epochs = 2
     config.attack.samples = 64
+    for own in config.teachers:
+        if own.epochs is not None:
+            own.epochs = 2
     for part in (config.teacher, config.student):
         part.options.update(narrow)
     return config
@@ -106,48 +175,77 @@ def variant(config: ConfigDict, name: str, *, narrow: Mapping[str, Any] = Mappin
 
 def check(config: ConfigDict) -> None:
     """Raises InputError for the first value that no run can use, naming it and what it may be."""
-    for name in (
-        'temperature',
-        'confidence_temperature',
-        'margin_temperature',
-        'teacher.margin_temperature',
-        'student.learning_rate',
-    ):
-        _require(config, name, lambda value: value is None or value > 0, 'above 0')
-    for name in ('teacher.learning_rate', 'batch_size', 'teacher.epochs', 'student.epochs', 'attack.samples'):
+    for name in ('temperature', 'confidence_temperature', 'margin_temperature', 'student.learning_rate'):
+        _require(config, name, _or_empty(lambda value: value > 0), 'above 0')
+    for name in ('batch_size', 'student.epochs', 'attack.samples'):
         _require(config, name, lambda value: value > 0, 'above 0')
-    for name in ('alpha', 'teacher.alpha', 'hard_weight', 'longest_rest'):
-        _require(config, name, lambda value: value is None or value >= 0, '0 or above')
+    for name in ('alpha', 'hard_weight', 'soft_weight', 'feature_weight', 'longest_rest'):
+        _require(config, name, _or_empty(lambda value: value >= 0), '0 or above')
     _require(config, 'seed', lambda value: 0 <= value < 2**32, 'in [0, 2^32)')
-    for name in ('optimizer.weight_decay', 'save_seconds'):
+    for name in ('optimizer.weight_decay', 'save_seconds', 'feature_cache_gib'):
         _require(config, name, lambda value: value >= 0, '0 or above')
     _require(config, 'validation_fraction', lambda value: 0 <= value < 1, 'in [0, 1)')
     _require(config, 'attack.epsilon', lambda value: 0 <= value <= 1, 'in [0, 1]: pixels are')
     _require(config, 'dataset.examples', lambda value: value is None or value > 0, 'above 0')
     _require(config, 'augmentation.crop', lambda value: value >= 0, '0 or above')
     _require(config, 'precision', lambda value: value in ('float32', 'bfloat16'), 'float32 or bfloat16')
-    if config.teacher.logits is not None and (config.augmentation.crop or config.augmentation.flip):
+    _require(config, 'reduction', _or_empty(lambda value: value in ('official', 'paper')), 'official or paper')
+    _require(config, 'largest_weight', _or_empty(lambda value: 0 < value <= 1), 'in (0, 1]')
+    _check_teachers(config)
+
+
+def _check_teachers(config: ConfigDict) -> None:
+    most = len(config.teachers)
+    _require(config, 'num_teachers', lambda value: 1 <= value <= most, f'from 1 to {most}, the length of teachers')
+    for place, own in _given_teachers(config):
+        if place >= config.num_teachers:
+            raise InputError(
+                f'teachers.{place}.{next(iter(own))} is given, and num_teachers={config.num_teachers}, counted from 0; '
+                f'set --config.num_teachers={place + 1} or more'
+            )
+    for group in ('teacher', *(f'teachers.{place}' for place in range(most))):
+        for name in ('margin_temperature', 'learning_rate', 'epochs'):
+            _require(config, f'{group}.{name}', _or_empty(lambda value: value > 0), 'above 0')
+        _require(config, f'{group}.alpha', _or_empty(lambda value: value >= 0), '0 or above')
+        _require(config, f'{group}.label_noise', _or_empty(lambda value: 0 <= value <= 1), 'in [0, 1]')
+        _require(config, f'{group}.seed', _or_empty(lambda value: 0 <= value < 2**32), 'in [0, 2^32)')
+    for place, part in enumerate(teachers(config)):
+        _check_teacher(config, 'teacher' if config.num_teachers == 1 else f'teachers.{place}', part)
+
+
+def _check_teacher(config: ConfigDict, name: str, part: ConfigDict) -> None:
+    if part.logits is not None and (config.augmentation.crop or config.augmentation.flip):
         raise InputError(
-            'teacher.logits belong to images as they are, and augmentation changes them every epoch; '
-            'give teacher.checkpoint, or set augmentation.crop=0 and augmentation.flip=false'
+            f'{name}.logits belong to images as they are, and augmentation changes them every epoch; '
+            f'give {name}.checkpoint, or set augmentation.crop=0 and augmentation.flip=false'
         )
-    if config.teacher.checkpoint is not None and config.teacher.logits is not None:
-        raise InputError('teacher.checkpoint and teacher.logits are both given; a teacher comes from one of them')
-    if config.teacher.logits is not None and config.teacher.self_regulate:
+    if part.checkpoint is not None and part.logits is not None:
+        raise InputError(f'{name}.checkpoint and {name}.logits are both given; a teacher comes from one of them')
+    if part.logits is not None and part.self_regulate:
         raise InputError(
-            'teacher.self_regulate=true needs a teacher that is trained, and teacher.logits are given; '
+            f'{name}.self_regulate=true needs a teacher that is trained, and {name}.logits are given; '
             'give --config.significance.file instead'
         )
-    for name in ('alpha', 'margin_temperature'):
-        if config.teacher[name] is not None and not config.teacher.self_regulate:
+    for gate in ('alpha', 'margin_temperature'):
+        if part[gate] is not None and not part.self_regulate:
             raise InputError(
-                f'teacher.{name} is of the gate that the teacher does not have; set --config.teacher.self_regulate=true'
+                f'{name}.{gate} is of the gate that the teacher does not have; set --config.{name}.self_regulate=true'
             )
+    if part.label_noise and (part.checkpoint or part.logits) is not None:
+        given = 'checkpoint' if part.checkpoint else 'logits'
+        raise InputError(
+            f'{name}.label_noise={part.label_noise} is of a teacher that is trained, and {name}.{given} is given; '
+            'leave one of them out'
+        )
+
+
+def _or_empty(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or holds(value)
 
 
 def _require(config: ConfigDict, name: str, holds: Callable[[Any], bool], meaning: str) -> None:
     value = config
     for part in name.split('.'):
-        value = value[part]
+        value = value[int(part) if part.isdecimal() else part]
     if not holds(value) or (isinstance(value, float) and not math.isfinite(value)):
         raise InputError(f'{name}={value} must be {meaning}; set --config.{name}')

@@ -20,7 +20,7 @@ import flax.struct
 import jax.numpy as jnp
 import numpy as np
 
-from cckd_jax import losses, selection
+from cckd_jax import losses, multi_teacher, selection
 from cckd_jax.errors import InputError, nearest
 from cckd_jax.models import Network
 
@@ -35,7 +35,8 @@ class Batch(flax.struct.PyTreeNode):
       label: int32 `[B]`.
       index: int32 `[B]`, the example's place in the training set.
       valid: bool `[B]`, false for the rows that only fill up the last batch.
-      aux: per-example constants by name, such as `teacher_logits` `[B, K, C]`.
+      aux: per-example constants by name, such as `teacher_logits` `[B, K, C]`, or `teacher_features`, a map
+        `[B, H, W, C]` of each teacher.
     """
 
     image: chex.Array
@@ -160,12 +161,30 @@ def significant_examples(labels: np.ndarray, aux: Mapping[str, np.ndarray]) -> n
     return np.flatnonzero(aux['significance'] > 0)
 
 
-def nothing_extra(student: nn.Module, teachers: tuple[nn.Module, ...]) -> nn.Module | None:
+def nothing_extra(
+    student: nn.Module, teachers: tuple[nn.Module, ...], image_shape: tuple[int, int, int]
+) -> nn.Module | None:
     """Nothing trains beside the student."""
     return None
 
 
-_COLUMNS = ('loss', 'points', 'select', 'again', 'weight', 'layout', 'extra')
+def no_maps() -> frozenset[str]:
+    """The teachers' logits say everything."""
+    return frozenset()
+
+
+def no_shares(context: Context, batch: Batch, points: Points, outputs: Outputs) -> Mapping[str, chex.Array]:
+    """Teachers are not weighed against each other."""
+    return {}
+
+
+# What teachers say of images, by the name that a method needs it under; cached, or computed inside the step.
+TEACHER_OUTPUTS: Mapping[str, Callable[[tuple[Network, ...], chex.Array], Any]] = {
+    'teacher_logits': multi_teacher.teacher_logits,
+    **{name: multi_teacher.feature_maps(name) for name in multi_teacher.MAP_STAGES},
+}
+
+_COLUMNS = ('loss', 'points', 'select', 'again', 'weight', 'layout', 'extra', 'maps', 'shares')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,9 +199,12 @@ class Method:
         again; those that are kept are in the next one.
       weight: `(batch) -> [B]`; the update is sum(keep * weight * loss) / sum(keep) over all devices.
       layout: `(labels, aux) -> indices`, what an epoch contains, decided on the host before the loop.
-      extra: `(student, teachers) -> module or None`, what trains beside the student and does not ship; the module is
-        called with the stage features (and `train=`), and its result is `outputs.extra`.
+      extra: `(student, teachers, image_shape) -> module or None`, what trains beside the student and does not ship; the
+        module is called with the stage features (and `train=`), and its result is `outputs.extra`.
+      maps: `() -> names`, which of the teachers' feature maps are needed; the teachers are then in `context.teachers`.
+      shares: `(context, batch, points, outputs) -> {name: [K, B]}`, how much each teacher counts, to be reported.
       needs: names of what must be prepared before the loop: `teacher_logits`, `significance`.
+      several: whether it takes several teachers, and never one.
       learning_rate: the papers' rate for this method.
 
     Keyword-only arguments of the columns are the method's hyper-parameters, their defaults its defaults.
@@ -195,7 +217,10 @@ class Method:
     weight: Callable[..., chex.Array] = equally
     layout: Callable[..., np.ndarray] = all_examples
     extra: Callable[..., nn.Module | None] = nothing_extra
+    maps: Callable[..., frozenset[str]] = no_maps
+    shares: Callable[..., Mapping[str, chex.Array]] = no_shares
     needs: frozenset[str] = frozenset()
+    several: bool = False
     learning_rate: float = 1e-2
 
     @property
@@ -204,6 +229,11 @@ class Method:
         return {
             name: value for column in reversed(_COLUMNS) for name, value in _settings(getattr(self, column)).items()
         }
+
+    @property
+    def said(self) -> frozenset[str]:
+        """Names of what the teachers say of the images that must be known: keys of `TEACHER_OUTPUTS`."""
+        return (self.needs | self.maps()) & TEACHER_OUTPUTS.keys()
 
     @property
     def gate(self) -> dict[str, Any] | None:
@@ -270,6 +300,8 @@ _BY_SIGNIFICANCE = {
     'needs': _ONE_TEACHER | {'significance'},
 }
 
+_SEVERAL_TEACHERS = {'needs': _ONE_TEACHER, 'several': True}
+
 # The three of arXiv:2102.07125 are readings of its abstract: loss, weight and mean are not known from its text.
 METHODS: Mapping[str, Method] = {
     'separate': Method(on_logits(losses.cross_entropy), learning_rate=1e-3),
@@ -281,4 +313,20 @@ METHODS: Mapping[str, Method] = {
     'significance': Method(on_logits(losses.kd), **_BY_SIGNIFICANCE),
     'regulated': Method(on_logits(losses.kd), select=self_regulated, needs=_ONE_TEACHER),
     'hybrid': Method(on_logits(losses.kd), select=self_regulated, **_BY_SIGNIFICANCE),
+    'ca_mkd': Method(
+        multi_teacher.ca_mkd,
+        extra=multi_teacher.alignments,
+        maps=multi_teacher.last_maps,
+        shares=multi_teacher.by_label,
+        **_SEVERAL_TEACHERS,
+    ),
+    'aver': Method(multi_teacher.aver, **_SEVERAL_TEACHERS),
+    'fitnet_mkd': Method(
+        multi_teacher.fitnet_mkd,
+        extra=multi_teacher.regressors,
+        maps=multi_teacher.middle_maps,
+        **_SEVERAL_TEACHERS,
+    ),
+    'ebkd': Method(multi_teacher.ebkd, shares=multi_teacher.by_entropy, **_SEVERAL_TEACHERS),
+    'aekd': Method(multi_teacher.aekd, shares=multi_teacher.by_agreement, **_SEVERAL_TEACHERS),
 }

@@ -59,6 +59,9 @@ def _options(arguments: argparse.Namespace) -> suites.Options:
     for names, table, what in ((networks, MODELS, 'model'), (methods, METHODS, 'method')):
         for name in names:
             lookup(table, name, what)
+    for name in methods:
+        if METHODS[name].several:
+            raise InputError(f'{name} has several teachers, and the benchmark has one; leave it out of --methods')
     for name in ('batch_size', 'rounds'):
         if getattr(arguments, name) < 1:
             raise InputError(f'--{name}={getattr(arguments, name)} must be above 0')

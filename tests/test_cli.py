@@ -8,6 +8,7 @@ import jax
 import pytest
 
 from cckd_jax import cli, experiment
+from cckd_jax import config as settings
 from cckd_jax.training import load_network
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +59,12 @@ def main(*arguments, config=None):
         (['--config.dataset.name=mnist/nothing'], "data set 'mnist/nothing' cannot be used"),
         (['--config.dataset.name=My Data'], "data set 'My Data' cannot be used"),
         (['--config.method=kd', '--config.recheck=true'], 'recheck=true needs a gate, and kd has none'),
+        (['--config.teachers=3'], "'teachers' is a group of settings; there are: 0, 1, 2"),
+        (['--config.optimizer=sgd'], "'optimizer' is a group of settings; there are: name, schedule, weight_decay"),
+        (['--config.teachers.1.modle=a'], "unknown config key 'teachers.1.modle' (did you mean 'model'?)"),
+        (['--config.teachers.8.model=a'], "unknown config key 'teachers.8.model'; there are: 0, 1, 2, 3, 4, 5, 6, 7"),
+        (['--config.teachers[1].epochs=few'], "invalid literal for int() with base 10: 'few'"),
+        (['--config.teachers.1.seed=1'], 'teachers.1.seed is given, and num_teachers=1, counted from 0'),
         (['--verbosely'], "Unknown command line flag 'verbosely'"),
         (['runs'], "unexpected argument 'runs'"),
     ],
@@ -159,6 +166,26 @@ def test_a_setting_that_the_method_has_not_is_said(trained, tmp_path, capsys):
     ]
     assert main(*arguments, f'--workdir={tmp_path / "run"}') == 0
     assert 'kd has no alpha; the one given is not used' in capsys.readouterr().err
+
+
+def test_teachers_are_changed_by_their_index_in_either_form():
+    given = ['--config.num_teachers=3', '--config.teachers.1.model=lenet5_half', '--config.teachers[2].label_noise=0.5']
+    config = cli.configured(f'{ROOT}/configs/digits_lenet.py', [*given, '--config.teacher.epochs=7'])
+    parts = settings.teachers(config)
+    assert [part.model for part in parts] == ['lenet5', 'lenet5_half', 'lenet5']
+    assert [part.label_noise for part in parts] == [0.0, 0.0, 0.5]
+    assert [part.epochs for part in parts] == [7, 7, 7]
+    assert settings.as_dict(config)['teachers'] == {'1': {'model': 'lenet5_half'}, '2': {'label_noise': 0.5}}
+
+
+def test_what_is_one_teachers_own_is_not_the_others():
+    given = ['--config.num_teachers=2', '--config.teacher.checkpoint=a', '--config.teacher.seed=3']
+    (first, second) = settings.teachers(cli.configured(f'{ROOT}/configs/digits_alexnet.py:smoke', given))
+    assert (first.checkpoint, first.seed, second.checkpoint, second.seed) == ('a', 3, None, None)
+    assert first.options.width == second.options.width == 0.125
+    of_another = [*given, '--config.teachers.1.model=lenet5']
+    (_, second) = settings.teachers(cli.configured(f'{ROOT}/configs/digits_alexnet.py:smoke', of_another))
+    assert second.options.to_dict() == {}
 
 
 def test_help_is_the_usage(capsys):

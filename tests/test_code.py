@@ -15,7 +15,8 @@ BELOW = {
     'selection': {'checks', 'errors'},
     'models': {'errors'},
     'data': {'errors', 'cache'},
-    'methods': {'losses', 'selection', 'models', 'errors'},
+    'multi_teacher': {'losses', 'models', 'methods'},  # the last for its types alone
+    'methods': {'losses', 'selection', 'models', 'errors', 'multi_teacher'},
     'training': {'methods', 'models', 'data', 'errors', 'console'},
     'evaluation': {'losses', 'models', 'data', 'errors', 'checks'},
     'reporting': {'selection', 'console'},

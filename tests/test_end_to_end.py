@@ -18,12 +18,14 @@ from cckd_jax.training.significance import Significance, save
 
 @pytest.mark.parametrize('method', METHODS)
 def test_every_method_distils_digits(method, trained, significance, tmp_path, one_device):
+    second = {'num_teachers': 2, 'teachers.1.model': 'lenet5_half', 'teachers.1.checkpoint': str(trained / 'separate')}
     config = digits_config(
         **{
             'method': method,
             'teacher.checkpoint': str(trained / 'teacher'),
             'attack.checkpoint': str(trained / 'separate'),
             'significance.file': str(significance) if 'significance' in METHODS[method].needs else None,
+            **(second if METHODS[method].several else {}),
         }
     )
     student = experiment.run(config, tmp_path / 'run', devices=one_device)['student']

@@ -1,5 +1,7 @@
 import dataclasses
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,26 +12,43 @@ from cckd_jax.errors import InputError
 from cckd_jax.methods import METHODS, Batch, Context, Outputs, self_regulated
 
 
-def contexts(seed=0, epoch=30):
+class Head(NamedTuple):
+    """A teacher's classifier that reads logits off a map's first place."""
+
+    def head(self, maps):
+        return maps[:, 0, 0]
+
+
+def contexts(seed=0, epoch=30, teachers=1):
     (student, teacher, labels) = random_case(seed)
     (batch, _) = student.shape
-    context = Context(None, (), jnp.int32(epoch), jnp.int32(0), None)
+    mean = lambda values: values.mean(0)
+    context = Context(None, (Head(),) * teachers, jnp.int32(epoch), jnp.int32(0), None, mean)
     images = jnp.zeros((batch, 1, 1, 1))
     valid = jnp.ones(batch, bool)
-    aux = {'teacher_logits': teacher[:, None], 'significance': jnp.linspace(0.1, 1.0, batch)}
-    return context, Batch(images, labels, jnp.arange(batch), valid, aux), Outputs(student, ()), teacher
+    maps = tuple(jnp.roll(teacher, place, 0)[:, None, None] for place in range(teachers))
+    aux = {
+        'teacher_logits': jnp.stack([each[:, 0, 0] for each in maps], axis=1),
+        'teacher_features': maps,
+        'teacher_hints': maps,
+        'significance': jnp.linspace(0.1, 1.0, batch),
+    }
+    outputs = Outputs(student, (), (student[:, None, None],) * teachers)
+    return context, Batch(images, labels, jnp.arange(batch), valid, aux), outputs, teacher
 
 
 @pytest.mark.parametrize('name', METHODS)
 def test_every_row_gives_one_loss_and_one_answer_an_example(name):
-    (context, batch, outputs, _) = contexts()
     method = METHODS[name].configured()
+    (context, batch, outputs, _) = contexts(teachers=3 if method.several else 1)
     points = method.points(context, batch)
     loss = method.loss(context, batch, points, outputs)
     keep = method.select(context, batch, points, outputs)
     assert loss.shape == keep.shape == method.weight(batch).shape == batch.label.shape
     assert loss.dtype == jnp.float32
     assert keep.dtype == bool
+    for weights in method.shares(context, batch, points, outputs).values():
+        assert weights.shape == (3, len(loss))
 
 
 def test_hyperparameters_reach_the_loss():
@@ -68,4 +87,32 @@ def test_rates_and_temperatures_of_the_paper():
     assert METHODS['separate'].learning_rate == 1e-3
     assert {m.learning_rate for name, m in METHODS.items() if name != 'separate'} == {1e-2}
     for name in METHODS.keys() - {'separate'}:
-        assert METHODS[name].hyperparameters['temperature'] == 20.0
+        assert METHODS[name].hyperparameters['temperature'] == (4.0 if METHODS[name].several else 20.0)
+    weights = {name: METHODS[name].hyperparameters.get('feature_weight') for name in METHODS}
+    assert {name: weight for name, weight in weights.items() if weight} == {'ca_mkd': 50.0, 'fitnet_mkd': 100.0}
+
+
+def test_ca_mkd_is_the_sum_of_its_three_parts():
+    (context, batch, outputs, _) = contexts(teachers=3)
+    maps = (outputs.extra, batch.aux['teacher_features'], jnp.stack([each[:, 0, 0] for each in outputs.extra]))
+    hard = losses.cross_entropy(outputs.logits, batch.label)
+    method = METHODS['ca_mkd'].configured(hard_weight=0.5, soft_weight=2.0, feature_weight=3.0)
+    for reduction, epoch, joined in (('official', 0, False), ('official', 1, True), ('paper', 0, True)):
+        soft = losses.ca_mkd_logits(
+            outputs.logits, jnp.moveaxis(batch.aux['teacher_logits'], 1, 0), batch.label, reduction=reduction
+        )
+        features = losses.ca_mkd_features(*maps, batch.label, reduction=reduction)
+        loss = method.configured(reduction=reduction).loss(context._replace(epoch=jnp.int32(epoch)), batch, {}, outputs)
+        np.testing.assert_allclose(loss, 0.5 * hard + 2.0 * soft + 3.0 * joined * features, rtol=1e-5)
+
+
+def test_the_weights_gradient_is_switched_by_its_setting():
+    (context, batch, outputs, _) = contexts(teachers=3)
+
+    def gradient(switch):
+        method = METHODS['ca_mkd'].configured(weights_gradient=switch)
+        pulled = lambda extra: method.loss(context, batch, {}, outputs._replace(extra=extra)).sum()
+        return jax.grad(pulled)(outputs.extra)
+
+    (through, without) = (gradient(switch) for switch in (True, False))
+    assert max(np.abs(a - b).max() for a, b in zip(through, without, strict=True)) > 1e-4

@@ -34,6 +34,18 @@ def test_the_interval_is_students_t(tmp_path):
     assert '0.93000 ± 0.08957' in seeds.table(found)
 
 
+def test_several_teachers_have_a_line_each(tmp_path):
+    for seed, accuracies in enumerate([[0.9, 0.5], [0.8, 0.7]]):
+        (tmp_path / f'seed_{seed}').mkdir()
+        student = RESULTS['student'] | {'test_accuracy': 0.9}
+        found = RESULTS | {'teacher': {'test_accuracy': accuracies}, 'student': student}
+        (tmp_path / f'seed_{seed}' / 'results.json').write_text(json.dumps(found))
+    found = seeds.summary(tmp_path, range(2))
+    assert found['teacher.test_accuracy[1]']['values'] == [0.5, 0.7]
+    assert found['teacher.test_accuracy[0]']['mean'] == pytest.approx(0.85)
+    assert 'teacher.test_accuracy[1]       0.60000' in seeds.table(found)
+
+
 def test_seeds_run_side_by_side_from_the_shell(tmp_path):
     command = [sys.executable, LAUNCH, '--seeds=2', '--config=configs/digits_lenet.py:smoke', f'--workdir={tmp_path}']
     environment = {**os.environ, 'JAX_NUM_CPU_DEVICES': '1'}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cckd_jax import selection, training
 from cckd_jax.errors import InputError
-from cckd_jax.experiment import resolve_method, resolve_teacher_method
+from cckd_jax.experiment import resolve_method, teachers
 from cckd_jax.methods import METHODS, every_epoch
 
 ALL = np.arange(32)
@@ -124,18 +124,22 @@ def test_hybrid_is_significance_with_the_gate_of_regulated():
 
 
 def test_a_teacher_learns_from_labels_with_a_gate_of_its_own():
-    plain = resolve_teacher_method(digits_config())
+    plain = teachers.resolve_method(digits_config().teacher)
     assert plain.gate is None
     students = {'alpha': 0.5, 'temperature': 4.0, 'margin_temperature': 2.0, 'recheck': True}
     config = digits_config(**students, **{'teacher.self_regulate': True, 'teacher.learning_rate': 0.003})
-    teacher = resolve_teacher_method(config)
+    teacher = teachers.resolve_method(config.teacher)
     assert teacher.gate == {'alpha': 0.01, 'temperature': 20.0, 'margin_temperature': None}
     assert teacher.again is every_epoch
     assert teacher.loss == METHODS['separate'].loss
     assert teacher.learning_rate == 0.003
     with config.unlocked():
         config.teacher.update({'alpha': 0.2, 'margin_temperature': 4.0})
-    assert resolve_teacher_method(config).gate == {'alpha': 0.2, 'temperature': 20.0, 'margin_temperature': 4.0}
+    assert teachers.resolve_method(config.teacher).gate == {
+        'alpha': 0.2,
+        'temperature': 20.0,
+        'margin_temperature': 4.0,
+    }
 
 
 @pytest.mark.parametrize('devices', [2, 8])
@@ -147,7 +151,7 @@ def test_a_teachers_counts_do_not_depend_on_the_device_count(devices):
         *(
             (state.participation, [each['kept'] for each in metrics])
             for state, metrics in (
-                Bench(resolve_teacher_method(config), devices=n).run(
+                Bench(teachers.resolve_method(config.teacher), devices=n).run(
                     [order, np.r_[order[:20], [-1] * 12]] * 3, epoch=100
                 )
                 for n in (1, devices)

@@ -1,6 +1,7 @@
 """Pure measures over networks: how accurate, how sure, how robust, and how faithful to its teacher a student is."""
 
 from cckd_jax.evaluation.accuracy import correct as correct
+from cckd_jax.evaluation.accuracy import ensemble as ensemble
 from cckd_jax.evaluation.attacks import fgsm as fgsm
 from cckd_jax.evaluation.attacks import margin_loss as margin_loss
 from cckd_jax.evaluation.attacks import pgd as pgd

@@ -13,7 +13,7 @@ from cckd_jax import config as settings
 from cckd_jax import data, models, training
 from cckd_jax.console import say
 from cckd_jax.errors import InputError, lookup
-from cckd_jax.experiment import directory, networks, results, significance
+from cckd_jax.experiment import directory, networks, results, significance, teachers
 from cckd_jax.methods import METHODS, Method, everyone, once_reached, self_regulated
 from cckd_jax.reporting import report
 from cckd_jax.reporting.files import write_json, write_text
@@ -25,6 +25,11 @@ _HYPERPARAMETERS = (
     'margin_temperature',
     'alpha',
     'hard_weight',
+    'soft_weight',
+    'feature_weight',
+    'reduction',
+    'weights_gradient',
+    'largest_weight',
     'longest_rest',
 )
 
@@ -47,8 +52,10 @@ def run(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Device
     method = resolve_method(config)
     lookup(optimizers.OPTIMIZERS, config.optimizer.name, 'optimizer')
     lookup(optimizers.SCHEDULES, config.optimizer.schedule, 'schedule')
+    parts = settings.teachers(config)
+    teachers.check(config, method, parts)
     significance.check(config, method)
-    for part in _networks_wanted(config):
+    for part in _networks_wanted(config, parts):
         networks.create_model(config, part, num_classes=2)
     folder = Path(workdir).expanduser()
     with directory.opened(folder, config):
@@ -77,19 +84,6 @@ def resolve_method(config: ConfigDict) -> Method:
     return method.configured(**taken)
 
 
-def resolve_teacher_method(config: ConfigDict) -> Method:
-    """What a teacher is trained by: the labels alone, with its own gate where `teacher.self_regulate` asks for it.
-
-    Its gate looks at every sample in every epoch, whatever `recheck` says: significance is how often a sample takes
-    part, and one that the teacher forgets unseen would not be counted.
-    """
-    method = dataclasses.replace(METHODS['separate'], learning_rate=config.teacher.learning_rate)
-    if not config.teacher.self_regulate:
-        return method
-    gate = {name: config.teacher[name] for name in ('alpha', 'margin_temperature') if config.teacher[name] is not None}
-    return dataclasses.replace(method, select=self_regulated).configured(**gate)
-
-
 def _run(config: ConfigDict, method: Method, folder: Path, devices: list[jax.Device]) -> dict[str, Any]:
     dataset = data.load(
         config.dataset.name,
@@ -99,53 +93,52 @@ def _run(config: ConfigDict, method: Method, folder: Path, devices: list[jax.Dev
         validation_fraction=config.validation_fraction,
         seed=config.seed,
     )
-    this = networks.Run(config, folder, dataset, devices)
+    this = networks.Run(config, settings.teachers(config), folder, dataset, devices)
     training.check_batch(config.batch_size, len(dataset.train), devices)
-    for part in _networks_wanted(config):
-        module = networks.create_model(config, part, dataset.num_classes)
-        models.check_fits(part.model, module, dataset.image_shape, dataset.num_classes)
+    modules = []
+    for part in _networks_wanted(config, this.teachers):
+        modules.append(networks.create_model(config, part, dataset.num_classes))
+        models.check_fits(part.model, modules[-1], dataset.image_shape, dataset.num_classes)
+    teachers.check_maps(this, method, modules[0], modules[1:])
     # Whatever is given is read before anything is trained, and before the workdir becomes this config's.
-    logits = teacher = separate = None
-    if config.teacher.logits:
-        logits = networks.read_given_logits(this)
-    if config.teacher.checkpoint:
-        teacher = networks.restore(this, config.teacher.checkpoint, config.teacher)
+    given = teachers.read_given(this)
+    separate = None
     if config.attack.checkpoint:
         separate = networks.restore(this, config.attack.checkpoint, config.student, method='separate')
     counted = None
-    if teacher or config.teacher.logits or config.significance.file:
-        counted = significance.find(this, method, teacher)
-    write_json(folder / 'config.json', json.loads(config.to_json()))
+    if given[0] is not None or config.significance.file:
+        counted = significance.find(this, method, given[0] if isinstance(given[0], networks.Trained) else None)
+    write_json(folder / 'config.json', settings.as_dict(config))
     for name in _given(config).keys() - method.hyperparameters:
         say(f'{config.method} has no {name}; the one given is not used')
 
-    if logits is not None:
-        teachers, outputs = [], networks.keep_given_logits(this, logits)
-    else:
-        teachers = [teacher or networks.train_network(this, 'teacher', resolve_teacher_method(config))]
-        outputs = networks.obtain_outputs(this, teachers)
-        counted = counted or significance.find(this, method, teachers[0])
+    taught = teachers.obtain(this, given)
+    counted = counted or significance.find(this, method, taught.networks[0])
     if counted is not None:
         significance.keep(this, counted)
-    constants = {'significance': significance.weights(this, counted)} if 'significance' in method.needs else {}
+    (aux, live) = teachers.prepare(this, method, taught)
+    if 'significance' in method.needs:
+        aux['significance'] = significance.weights(this, counted)
     student = networks.train_network(
-        this, 'student', method, method_name=config.method, teachers=teachers, outputs=outputs, constants=constants
+        this, 'student', config.student, method, method_name=config.method, aux=aux, live=live
     )
     if separate is None:
-        separate = student if _is_separate(config) else networks.train_network(this, 'separate', METHODS['separate'])
-    found = results.evaluate(this, method, teachers, outputs, student, separate)
-    found['significance'] = counted and significance.describe(this, method, counted, outputs, student)
+        separate = student
+        if not _is_separate(config):
+            separate = networks.train_network(this, 'separate', config.student, METHODS['separate'])
+    found = results.evaluate(this, method, taught, student, separate)
+    found['significance'] = counted and significance.describe(this, method, counted, taught.outputs, student)
     write_json(folder / 'results.json', found)
     write_text(folder / 'report.md', report.render(found))
     say(f'the report is in {folder / "report.md"}')
     return found
 
 
-def _networks_wanted(config: ConfigDict) -> list[ConfigDict]:
-    return [config.student] if config.teacher.logits else [config.teacher, config.student]
+def _networks_wanted(config: ConfigDict, parts: Sequence[ConfigDict]) -> list[ConfigDict]:
+    return [config.student, *(part for part in parts if not part.logits)]
 
 
-def _given(config: ConfigDict) -> dict[str, float]:
+def _given(config: ConfigDict) -> dict[str, Any]:
     return {name: config[name] for name in _HYPERPARAMETERS if config[name] is not None}
 
 

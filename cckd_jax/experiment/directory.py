@@ -10,6 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from cckd_jax import config as settings
 from cckd_jax.errors import InputError
 
 
@@ -46,7 +47,7 @@ def _check_config(workdir: Path, config: ConfigDict) -> None:
         found = _flat(json.loads(path.read_text(encoding='utf-8')))
     except (OSError, json.JSONDecodeError) as error:
         raise InputError(f'cannot use workdir {workdir} ({error}); give another --workdir') from None
-    wanted = _flat(json.loads(config.to_json()))
+    wanted = _flat(settings.as_dict(config))
     for name in sorted(found.keys() | wanted.keys()):
         # Data may have moved; the teacher outputs' key notices if it changed.
         if name != 'dataset.data_dir' and found.get(name) != wanted.get(name):

@@ -1,4 +1,4 @@
-"""The networks of a run: made, trained or picked up, restored, and asked for their outputs."""
+"""The networks of a run: made, trained or picked up, and restored."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -13,21 +13,20 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cckd_jax import data, evaluation, models, training
-from cckd_jax.console import say
-from cckd_jax.errors import InputError
 from cckd_jax.methods import Method, every_epoch, everyone
 from cckd_jax.reporting.metrics import MetricsWriter, read_rows
 from cckd_jax.reporting.progress import Progress
-from cckd_jax.training import optimizers, teacher_outputs
+from cckd_jax.training import optimizers
 
 # Calls of an accelerator are this many steps long, so that progress is still seen.
 _STEPS_AT_ONCE = 100
 
 
 class Run(NamedTuple):
-    """What every part of a run looks at."""
+    """What every part of a run looks at; `teachers` are the settings of each teacher."""
 
     config: ConfigDict
+    teachers: Sequence[ConfigDict]
     workdir: Path
     dataset: data.Dataset
     devices: Sequence[jax.Device]
@@ -52,7 +51,7 @@ class Trained(NamedTuple):
 
 
 def create_model(config: ConfigDict, part: ConfigDict, num_classes: int) -> nn.Module:
-    """The network of `config.teacher` or `config.student`."""
+    """The network of a teacher's settings or of `config.student`."""
     options = part.options.to_dict()
     if config.precision != 'float32':
         options['dtype'] = jnp.dtype(config.precision)
@@ -65,7 +64,7 @@ def restore(this: Run, given: str, part: ConfigDict, **expected: Any) -> Trained
     Args:
       this: the run.
       given: the folder, such as RUN/teacher.
-      part: `config.teacher` or `config.student`, which the network must fit.
+      part: the settings of a teacher or `config.student`, which the network must fit.
       **expected: further facts that must hold of it, such as the method it was trained by.
 
     Raises:
@@ -82,42 +81,50 @@ def restore(this: Run, given: str, part: ConfigDict, **expected: Any) -> Trained
 def train_network(
     this: Run,
     name: str,
+    part: ConfigDict,
     method: Method,
     *,
     method_name: str = 'separate',
-    teachers: Sequence[Trained] = (),
-    outputs: teacher_outputs.TeacherOutputs | None = None,
-    constants: Mapping[str, np.ndarray] = MappingProxyType({}),
+    seed: int | None = None,
+    labels: np.ndarray | None = None,
+    aux: Mapping[str, Any] = MappingProxyType({}),
+    live: Sequence[models.Network] = (),
 ) -> Trained:
     """Trains a network to its last epoch in `<workdir>/<name>`, or picks it up there.
 
     Args:
       this: the run.
-      name: `teacher`, `student` or `separate`.
+      name: of its folder.
+      part: the settings of a teacher, or `config.student`.
       method: what it is trained by.
       method_name: how the checkpoint calls it.
-      teachers: the networks that `outputs` are of.
-      outputs: logits on the images as they are; not used where images are augmented.
-      constants: further constants of the training examples `[N, ...]`, by the names in the method's `needs`.
+      seed: of its start and its order; the run's when None.
+      labels: int `[N]`, to learn in place of the training set's.
+      aux: constants of the training examples `[N, ...]`, by the names that the method needs.
+      live: the teachers that compute inside the step.
     """
     config = this.config
-    part = config.teacher if name == 'teacher' else config.student
     folder = this.workdir / name
     folder.mkdir(exist_ok=True)
+    seed = config.seed if seed is None else seed
     split = this.dataset.train
+    # A checkpoint is of these images and no others: on other data it would resume in silence.
+    facts = {
+        **_network_facts(this, part),
+        'method': method_name,
+        'gate': method.gate,
+        'train_data': split.fingerprint(),
+    }
+    if labels is not None:
+        facts['label_noise'] = part.label_noise
+        split = data.Split(split.images, labels)
     augment = data.augmentation(crop=config.augmentation.crop, flip=config.augmentation.flip)
-    live = augment is not None and 'teacher_logits' in method.needs
-    aux = {need: constants[need] for need in method.needs - {'teacher_logits'}}
-    if live:
-        say(f'{name}: images are augmented, so teacher outputs are not cached; the teacher runs inside the step')
-    elif 'teacher_logits' in method.needs:
-        aux['teacher_logits'] = outputs.train
-    modules = tuple(teacher.network.module for teacher in teachers) if live else ()
-    weights = tuple(teacher.network.variables for teacher in teachers) if live else ()
+    modules = tuple(teacher.module for teacher in live)
+    weights = tuple(teacher.variables for teacher in live)
     layout = method.layout(split.labels, aux)
     rests = method.again is not every_epoch
     steps_at_once = 1 if _on_cpu(this) or rests else _STEPS_AT_ONCE
-    schedule = training.Schedule(part.epochs, config.batch_size, config.seed, layout, rests, steps_at_once)
+    schedule = training.Schedule(part.epochs, config.batch_size, seed, layout, rests, steps_at_once)
     rate = config.student.learning_rate if name == 'student' else None
     optimizer = optimizers.create(
         config.optimizer.name,
@@ -128,21 +135,13 @@ def train_network(
     )
     module = create_model(config, part, this.dataset.num_classes)
     # Student and separate student start alike, so that the two are compared on equal terms; a teacher does not.
-    key = jax.random.fold_in(jax.random.key(config.seed), 0 if name == 'teacher' else 1)
+    key = jax.random.fold_in(jax.random.key(seed), 1 if part is config.student else 0)
     state = training.initial_state(method, module, modules, optimizer, split, key)
     scan = {'scan': True} if steps_at_once > 1 else {}
     make_step = _step_maker(this, method, module, state)
     step = make_step(method, module, modules, optimizer, devices=this.devices, augment=augment, **scan)
     frozen = training.frozen_data(split, aux, key, weights)
     writer, progress = MetricsWriter(folder), Progress(name, part.epochs, len(layout))
-    # A checkpoint is of these images and no others: on other data it would resume in silence.
-    facts = {
-        **_network_facts(this, part),
-        'method': method_name,
-        'gate': method.gate,
-        'train_data': split.fingerprint(),
-    }
-
     predict = evaluation.predictor(module, devices=this.devices)
 
     def measures(state: training.TrainState) -> dict[str, float]:
@@ -170,50 +169,6 @@ def train_network(
     (variables, participation) = jax.device_get((state.student, state.participation))
     meta = {**facts, 'epochs': part.epochs}
     return Trained(models.Network(module, variables), meta, read_rows(folder), np.asarray(participation))
-
-
-def obtain_outputs(this: Run, teachers: Sequence[Trained]) -> teacher_outputs.TeacherOutputs:
-    """The teachers' logits on training and test images, cached with the run or computed now."""
-
-    def outputs(network: models.Network) -> teacher_outputs.TeacherOutputs:
-        predict = evaluation.predictor(network.module, devices=this.devices)
-        (train, test) = (predict(network.variables, split.images) for split in (this.dataset.train, this.dataset.test))
-        return teacher_outputs.TeacherOutputs(train[:, None], test[:, None])
-
-    return _kept_with_run(
-        this,
-        [teacher.network.variables for teacher in teachers],
-        lambda: teacher_outputs.stack([outputs(teacher.network) for teacher in teachers]),
-    )
-
-
-def read_given_logits(this: Run) -> teacher_outputs.TeacherOutputs:
-    """The logits of `teacher.logits`.
-
-    Raises:
-      InputError: the file does not fit, or is of several teachers, where the method takes one.
-    """
-    path = Path(this.config.teacher.logits).expanduser()
-    logits = teacher_outputs.load_given(path, this.dataset)
-    if logits.train.shape[1] != 1:
-        raise InputError(f'{path} holds {logits.train.shape[1]} teachers, {this.config.method} takes one: [N, classes]')
-    return logits
-
-
-def keep_given_logits(this: Run, logits: teacher_outputs.TeacherOutputs) -> teacher_outputs.TeacherOutputs:
-    """The same, kept with the run, so that a file that changed is noticed when the run is resumed."""
-    return _kept_with_run(this, logits, lambda: logits)
-
-
-def _kept_with_run(this: Run, depends_on: Any, compute) -> teacher_outputs.TeacherOutputs:
-    dataset, path = this.dataset, this.workdir / 'teacher_outputs.npz'
-    facts = [dataset.name, dataset.train.fingerprint(), dataset.test.fingerprint(), 'x/255', this.config.precision]
-    key = teacher_outputs.digest(depends_on, np.array(facts).astype('S'))
-    if path.exists():
-        return teacher_outputs.load(path, key)
-    outputs = compute()
-    teacher_outputs.save(path, outputs, key)
-    return outputs
 
 
 def _step_maker(

@@ -3,55 +3,60 @@
 import importlib.metadata
 import subprocess
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cckd_jax import data, evaluation, models
+from cckd_jax.experiment import teachers
 from cckd_jax.experiment.networks import Run, Trained
+from cckd_jax.experiment.teachers import Teachers
 from cckd_jax.methods import Method
 from cckd_jax.reporting import figures
-from cckd_jax.training.teacher_outputs import TeacherOutputs
+from cckd_jax.reporting import teachers as pictures
 
 
 def evaluate(
     this: Run,
     method: Method,
-    teachers: Sequence[Trained],
-    outputs: TeacherOutputs,
+    taught: Teachers,
     student: Trained,
     separate: Trained,
 ) -> dict[str, Any]:
-    """Every number of the report, and its figures. The test split is looked at here and nowhere before."""
+    """Every number of the report, and its figures. The test split is looked at here and nowhere before.
+
+    Of several teachers success and failure rate are those of the ensemble, and `teacher` holds lists.
+    """
     started = time.monotonic()
     config, dataset = this.config, this.dataset
     student_train = evaluation.correct(
         evaluation.predict(student.network, dataset.train.images, devices=this.devices), dataset.train.labels
     )
-    teacher_train = evaluation.correct(outputs.train[:, 0], dataset.train.labels)
-    (success, failure) = evaluation.transfer_rates(teacher_train, student_train)
+    together = evaluation.correct(evaluation.ensemble(taught.outputs.train), dataset.train.labels)
+    (success, failure) = evaluation.transfer_rates(together, student_train)
     attack = attack_transfer(this, student.network, separate.network)
     tests = {
         'student': _accuracy(this, student.network, dataset.test),
         'separate': _accuracy(this, separate.network, dataset.test),
-        'teacher': None
-        if outputs.test is None
-        else float(evaluation.correct(outputs.test[:, 0], dataset.test.labels).mean()),
     }
+    each = [_teacher(this, taught, place) for place in range(len(this.teachers))]
+    by_name = dict(zip(teachers.names(len(each)), each, strict=True))
     used = sum(row['samples_used'] for row in student.rows)
     presented = sum(row['samples_presented'] for row in student.rows)
     whole = config.student.epochs * len(dataset.train)
-    given = not teachers
     alpha = method.hyperparameters.get('alpha')
-    runs = {'teacher': [] if given else teachers[0].rows, 'separate': separate.rows, 'student': student.rows}
-    if separate is student:
-        del runs['separate']
+    runs = {name: network.rows for name, network in zip(by_name, taught.networks, strict=True) if network is not None}
+    runs |= {'student': student.rows} if separate is student else {'separate': separate.rows, 'student': student.rows}
     folder = this.workdir / 'figures'
-    figures.curves(folder / 'curves.png', {name: rows for name, rows in runs.items() if rows}, tests)
+    accuracies = {**tests, **{name: facts['test_accuracy'] for name, facts in by_name.items()}}
+    figures.curves(folder / 'curves.png', {name: rows for name, rows in runs.items() if rows}, accuracies)
     figures.participation(folder / 'participation.png', student.rows, alpha, examples=len(dataset.train))
+    weights = teacher_weights(student.rows)
+    if weights:
+        pictures.weights(folder / 'teacher_weights.png', student.rows, weights)
     return {
         'method': config.method,
         'dataset': dataset.name,
@@ -64,14 +69,8 @@ def evaluate(
             'learning_rate': config.student.learning_rate or method.learning_rate,
             'batch_size': config.batch_size,
         },
-        'teacher': {
-            'model': 'logits' if given else config.teacher.model,
-            'parameters': None if given else _parameters(teachers[0].network),
-            'epochs': None if given else teachers[0].meta['epochs'],
-            'test_accuracy': tests['teacher'],
-            'train_accuracy': float(teacher_train.mean()),
-            'seconds': 0.0 if given else teachers[0].seconds,
-        },
+        'teacher': each[0] if len(each) == 1 else _together(this, taught, each),
+        'teacher_weights': weights,
         'student': {
             'model': config.student.model,
             'parameters': _parameters(student.network),
@@ -93,6 +92,59 @@ def evaluate(
         'seconds': sum(sum(row['epoch_seconds'] for row in rows) for rows in runs.values())
         + time.monotonic()
         - started,
+    }
+
+
+def teacher_weights(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """How much each teacher counted in a student's training: the mean of the epochs in its rows, overall and by class.
+
+    By name, `overall` is of shares that sum to 1 over the teachers, and `by_class` has such for each class; None where
+    no example was ever kept. Nothing for a method that does not weigh teachers.
+    """
+
+    def mean(shares: list[list[float] | None]) -> list[float] | None:
+        known = [each for each in shares if each is not None]
+        return np.mean(known, axis=0).tolist() if known else None
+
+    found = {}
+    known = [row['teacher_shares'] for row in rows if 'teacher_shares' in row]
+    for name in known[0] if known else ():
+        of_epochs = [each[name] for each in known]
+        by_class = zip(*(epoch['by_class'] for epoch in of_epochs), strict=True)
+        found[name] = {
+            'overall': mean([epoch['overall'] for epoch in of_epochs]),
+            'by_class': [mean(list(each)) for each in by_class],
+        }
+    return found
+
+
+def _teacher(this: Run, taught: Teachers, place: int) -> dict[str, Any]:
+    (network, outputs) = (taught.networks[place], taught.outputs)
+    right = lambda logits, split: float(evaluation.correct(logits[:, place], split.labels).mean())
+    measured = {
+        'test_accuracy': None if outputs.test is None else right(outputs.test, this.dataset.test),
+        'train_accuracy': right(outputs.train, this.dataset.train),
+    }
+    if network is None:
+        given = dict.fromkeys(('parameters', 'epochs', 'label_noise'))
+        return {'model': 'logits', **given, **measured, 'seconds': 0.0}
+    return {
+        'model': network.meta['model'],
+        'parameters': _parameters(network.network),
+        'epochs': network.meta['epochs'],
+        'label_noise': network.meta.get('label_noise', 0.0),
+        **measured,
+        'seconds': network.seconds,
+    }
+
+
+def _together(this: Run, taught: Teachers, each: list[dict[str, Any]]) -> dict[str, Any]:
+    (outputs, dataset) = (taught.outputs, this.dataset)
+    right = lambda logits, split: float(evaluation.correct(evaluation.ensemble(logits), split.labels).mean())
+    return {
+        **{name: [facts[name] for facts in each] for name in each[0]},
+        'ensemble_test_accuracy': None if outputs.test is None else right(outputs.test, dataset.test),
+        'ensemble_train_accuracy': right(outputs.train, dataset.train),
     }
 
 

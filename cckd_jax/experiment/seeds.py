@@ -40,8 +40,8 @@ def run(command: Sequence[str], workdir: Path, seeds: Sequence[int], *, at_once:
       at_once: how many processes at a time; each is kept to its share of the cores.
 
     Returns:
-      What `seeds.json` holds: `seeds`, and for each of `SHOWN` its values, `mean`, and `interval`, the half width of
-      the 95 % confidence interval by Student's t (None for one seed).
+      What `seeds.json` holds: `seeds`, and for each of `SHOWN` (of several teachers, for each one) its values, `mean`,
+      and `interval`, the half width of the 95 % confidence interval by Student's t (None for one seed).
 
     Raises:
       InputError: a run failed; the others are finished first.
@@ -76,18 +76,27 @@ def summary(workdir: Path, seeds: Sequence[int]) -> dict[str, Any]:
     for name in SHOWN:
         (part, key) = name.split('.')
         values = [run[part][key] for run in runs]
-        (mean, interval) = (None, None)
-        if None not in values:
-            (mean, interval, _) = estimate(values)
-        found[name] = {'values': values, 'mean': mean, 'interval': interval}
+        if isinstance(values[0], list):
+            found |= {f'{name}[{place}]': _estimated(each) for place, each in enumerate(zip(*values, strict=True))}
+        else:
+            found[name] = _estimated(values)
     return found
+
+
+def _estimated(values: Sequence[float | None]) -> dict[str, Any]:
+    (mean, interval) = (None, None)
+    if None not in values:
+        (mean, interval, _) = estimate(values)
+    return {'values': list(values), 'mean': mean, 'interval': interval}
 
 
 def table(found: dict[str, Any]) -> str:
     """The summary as a table for the terminal."""
     lines = [f'{found["method"]} on {found["dataset"]}, seeds {", ".join(map(str, found["seeds"]))}']
-    for name in SHOWN:
-        (mean, interval) = (found[name]['mean'], found[name]['interval'])
+    for name, each in found.items():
+        if not isinstance(each, dict):
+            continue
+        (mean, interval) = (each['mean'], each['interval'])
         text = 'none' if mean is None else f'{mean:.5f}' + ('' if interval is None else f' ± {interval:.5f}')
         lines.append(f'  {name:30s} {text}')
     return '\n'.join(lines)

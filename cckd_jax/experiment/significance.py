@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from cckd_jax import config as settings
 from cckd_jax import evaluation, selection
 from cckd_jax.console import say
 from cckd_jax.errors import InputError, lookup
@@ -27,16 +28,17 @@ def check(config: ConfigDict, method: Method) -> None:
     lookup(selection.NORMALIZATIONS, config.significance.normalization, 'significance.normalization')
     if 'significance' not in method.needs or config.significance.file:
         return
-    if config.teacher.logits:
+    teacher = settings.teachers(config)[0]
+    if teacher.logits:
         raise InputError(f'{config.method} needs the significance of samples, and teacher.logits have none; {_HOW}')
-    if not (config.teacher.self_regulate or config.teacher.checkpoint):
+    if not (teacher.self_regulate or teacher.checkpoint):
         raise InputError(
             f'{config.method} needs the significance of samples, and the teacher is not self-regulated; {_HOW}'
         )
 
 
 def find(this: Run, method: Method, teacher: Trained | None) -> Significance | None:
-    """The counts of `significance.file`, or else of the teacher; None where neither has any and the method needs none.
+    """The counts of `significance.file`, or else of the (first) teacher; None where there are none and none are needed.
 
     Raises:
       InputError: the counts that the settings ask for are not there, or do not fit the training data or the batch.
@@ -130,13 +132,13 @@ def _found(this: Run, method: Method, teacher: Trained | None) -> Significance |
     reason = _why_none(this, teacher)
     if reason is None:
         return Significance(teacher.participation, teacher.meta['epochs'])
-    if 'significance' in method.needs or config.teacher.self_regulate:
+    if 'significance' in method.needs or this.teachers[0].self_regulate:
         raise InputError(reason)
     return None
 
 
 def _why_none(this: Run, teacher: Trained) -> str | None:
-    where = this.config.teacher.checkpoint
+    where = this.teachers[0].checkpoint
     if not teacher.meta.get('gate'):
         return f'the teacher in {where} was trained without self-regulation, so it counted no significance; {_HOW}'
     key = this.dataset.train.fingerprint()

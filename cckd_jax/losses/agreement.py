@@ -58,8 +58,11 @@ def smallest_mixture(vectors: chex.Array, *, most: float = 1.0) -> chex.Array:
     vectors = vectors / jnp.maximum(jnp.max(jnp.abs(vectors)), 1e-30)
     scale = jnp.max(jnp.sum(jnp.square(vectors), axis=-1))
 
+    # Sums of products, since accelerators multiply matrices with fewer digits.
+    mixed = lambda weights: jnp.sum(weights[:, None] * vectors, axis=0, keepdims=True)
+
     def best(weights: chex.Array) -> tuple[chex.Array, chex.Array]:
-        slope = vectors @ (weights @ vectors)
+        slope = jnp.sum(vectors * mixed(weights), axis=-1)
         (may_rise, may_fall) = (weights < most - _AT_BOUND, weights > _AT_BOUND)
         lowest = jnp.min(slope, where=may_rise, initial=jnp.inf)
         highest = jnp.max(slope, where=may_fall, initial=-jnp.inf)
@@ -74,8 +77,8 @@ def smallest_mixture(vectors: chex.Array, *, most: float = 1.0) -> chex.Array:
     def better(carry: tuple[chex.Array, chex.Array]) -> tuple[chex.Array, chex.Array]:
         (weights, steps) = carry
         (direction, _) = best(weights)
-        along = direction @ vectors
-        length = -jnp.sum(along * (weights @ vectors)) / jnp.sum(jnp.square(along))
+        along = mixed(direction)
+        length = -jnp.sum(along * mixed(weights)) / jnp.sum(jnp.square(along))
         room = jnp.where(direction > 0, most - weights, weights) / jnp.abs(direction)
         room = jnp.min(room, where=direction != 0, initial=jnp.inf)
         return weights + jnp.minimum(length, room) * direction, steps + 1
@@ -89,7 +92,7 @@ def aekd_weights(
     *,
     mean: Mean,
     temperature: chex.Numeric = 4.0,
-    most: float = 0.6,
+    largest_weight: float = 0.6,
 ) -> chex.Array:
     r"""The weight of each teacher, one for the whole batch.
 
@@ -101,16 +104,16 @@ def aekd_weights(
       teacher_logits: float `[K, B, C]`; no gradient flows into it.
       mean: `[B, ...] -> [...]`, over the whole batch, whatever devices it is split over.
       temperature: tau > 0.
-      most: what no weight exceeds, at least 1 / K.
+      largest_weight: what no weight exceeds, at least 1 / K.
 
     Returns:
-      float32 `[K]`, in [0, most], of sum 1.
+      float32 `[K]`, in [0, largest_weight], of sum 1.
 
     Raises:
       AssertionError: shapes or types are wrong.
       ValueError: the temperature is not above 0, or weights within the bound cannot sum to 1.
 
-    Source: Du et al. (NeurIPS 2020), as in CA-MKD's code; `most` is its tolerance C, 0.6.
+    Source: Du et al. (NeurIPS 2020), as in CA-MKD's code; `largest_weight` is its tolerance C, 0.6.
 
     >>> import jax.numpy as jnp
     >>> student, teachers = jnp.zeros((1, 2)), jnp.array([[[9.0, 0.0]], [[0.0, 9.0]], [[0.0, 9.0]]])
@@ -121,7 +124,7 @@ def aekd_weights(
     check_positive(temperature=temperature)
     soft = lambda logits: jax.nn.softmax(jax.lax.stop_gradient(logits).astype(jnp.float32) / temperature)
     each = temperature * (soft(student_logits)[None] - soft(teacher_logits))
-    return smallest_mixture(mean(jnp.moveaxis(each, 0, 1)), most=most)
+    return smallest_mixture(mean(jnp.moveaxis(each, 0, 1)), most=largest_weight)
 
 
 def aekd(
@@ -130,7 +133,7 @@ def aekd(
     *,
     mean: Mean,
     temperature: chex.Numeric = 4.0,
-    most: float = 0.6,
+    largest_weight: float = 0.6,
 ) -> chex.Array:
     r"""AEKD: the teachers are weighted so that their gradients agree.
 
@@ -141,7 +144,7 @@ def aekd(
       teacher_logits: float `[K, B, C]`; no gradient flows into it.
       mean: `[B, ...] -> [...]`, over the whole batch, whatever devices it is split over.
       temperature: tau > 0.
-      most: what no weight exceeds, at least 1 / K.
+      largest_weight: what no weight exceeds, at least 1 / K.
 
     Returns:
       float32 `[B]`, in nats times tau^2.
@@ -157,5 +160,8 @@ def aekd(
     >>> aekd(student, teachers, mean=lambda values: values.mean(0), temperature=1.0).tolist()
     [0.1308]
     """
-    weights = aekd_weights(student_logits, teacher_logits, mean=mean, temperature=temperature, most=most)
-    return weights @ divergences(student_logits, teacher_logits, temperature=temperature)
+    weights = aekd_weights(
+        student_logits, teacher_logits, mean=mean, temperature=temperature, largest_weight=largest_weight
+    )
+    apart = divergences(student_logits, teacher_logits, temperature=temperature)
+    return jnp.sum(weights[:, None] * apart, axis=0)

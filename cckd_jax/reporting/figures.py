@@ -14,7 +14,8 @@ Rows = Sequence[Mapping[str, Any]]
 
 # Okabe and Ito's palette: told apart with any colour vision.
 COLORS = {'teacher': '#0072B2', 'student': '#D55E00', 'separate': '#009E73', 'threshold': '#555555'}
-_LABELS = {'teacher': 'teacher', 'student': 'student', 'separate': 'student alone'}
+TEACHER_COLORS = ('#0072B2', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#F0E442', '#999999', '#005A3C')
+_LABELS = {'separate': 'student alone'}
 
 
 def curves(path: Path, runs: Mapping[str, Rows], accuracies: Mapping[str, float | None]) -> None:
@@ -22,21 +23,22 @@ def curves(path: Path, runs: Mapping[str, Rows], accuracies: Mapping[str, float 
 
     Args:
       path: of the PNG.
-      runs: rows of `metrics.jsonl` by `teacher`, `student`, `separate`.
+      runs: rows of `metrics.jsonl` by `teacher` or `teacher_0` and so on, `student`, `separate`.
       accuracies: test accuracy by the same names.
     """
     figure = Figure(figsize=(10, 3.8), layout='constrained')
     (loss, accuracy) = figure.subplots(1, 2)
     for name, rows in runs.items():
-        style = {'color': COLORS[name], 'label': _LABELS[name], 'linewidth': 1.5}
+        color = _color(name)
+        style = {'color': color, 'label': _LABELS.get(name, name.replace('_', ' ')), 'linewidth': 1.5}
         epochs = [row['epoch'] + 1 for row in rows]
         loss.plot(epochs, [_or_nan(row['loss']) for row in rows], **style)
         accuracy.plot(epochs, [_or_nan(row['train_accuracy']) for row in rows], **style)
         if rows and 'validation_accuracy' in rows[0]:
             values = [row['validation_accuracy'] for row in rows]
-            accuracy.plot(epochs, values, color=COLORS[name], linestyle=':', linewidth=1.5)
+            accuracy.plot(epochs, values, color=color, linestyle=':', linewidth=1.5)
         if rows and accuracies.get(name) is not None:
-            accuracy.plot(epochs[-1], accuracies[name], 'D', color=COLORS[name], markeredgecolor='white', zorder=5)
+            accuracy.plot(epochs[-1], accuracies[name], 'D', color=color, markeredgecolor='white', zorder=5)
     loss.set(xlabel='epoch', ylabel='loss of the kept samples (nats)', yscale='log')
     accuracy.set(xlabel='epoch', ylabel='accuracy')
     accuracy.set_title('line: training, while it learns    dotted: held out    diamond: test', fontsize=8)
@@ -103,6 +105,12 @@ def adversarial(path: Path, images: np.ndarray, labels: np.ndarray, predictions:
             axes.set_title(f'{labels[place]} → {predictions[place]}', fontsize=10, color=color)
     figure.suptitle(f'true class → class seen after FGSM with ε = {epsilon:g}', fontsize=10)
     save(figure, path)
+
+
+def _color(name: str) -> str:
+    if name in COLORS:
+        return COLORS[name]
+    return TEACHER_COLORS[int(name.removeprefix('teacher_')) % len(TEACHER_COLORS)]
 
 
 def _or_nan(value: float | None) -> float:

@@ -5,6 +5,7 @@ from, and the events, which hold nothing that the rows do not, are written anew 
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,17 @@ class MetricsWriter:
             self._events.close()
 
     def _add_events(self, row: dict[str, Any]) -> None:
-        for name, value in row.items():
-            if name != 'epoch' and value is not None:
-                self._events.add_scalar(name, value, row['epoch'])
+        for name, value in _scalars(row):
+            self._events.add_scalar(name, value, row['epoch'])
+
+
+def _scalars(row: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in row.items():
+        if name == 'teacher_shares':
+            for what, shares in value.items():
+                yield from ((f'{name}/{what}/{place}', share) for place, share in enumerate(shares['overall'] or ()))
+        elif name != 'epoch' and value is not None:
+            yield name, value
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cckd_jax.reporting import paper
+from cckd_jax.reporting import paper, teachers
 
 _ROWS = (
     ('teacher.test_accuracy', 'Teacher, test accuracy', '.2%'),
@@ -32,6 +32,8 @@ def render(results: Mapping[str, Any]) -> str:
         value = results
         for part in key.split('.'):
             value = value[part]
+        if isinstance(teacher['model'], list):
+            label = label.replace('Teacher,', 'Teachers,').replace("teacher's", "teachers'")
         cells = [label, _cell(value, form)]
         if quoted:
             cells.append(_cell(quoted.get(key), form, missing=''))
@@ -41,10 +43,11 @@ def render(results: Mapping[str, Any]) -> str:
         lines += [
             '',
             f'Paper: arXiv:2107.06993, Tables 2-9, one run each of {epochs} epochs; it states no seeds. '
-            f'This run: teacher {teacher["epochs"] or "given"}, student {student["epochs"]} epochs.',
+            f'This run: {_epochs(teacher)}, student {student["epochs"]} epochs.',
         ]
     if student['success_rate'] is None:
-        lines += ['', 'The teacher makes no error on the training set, so there is no success rate.']
+        who = 'The teachers together make' if isinstance(teacher['model'], list) else 'The teacher makes'
+        lines += ['', f'{who} no error on the training set, so there is no success rate.']
     lines += [
         '',
         '![loss and accuracy](figures/curves.png)',
@@ -56,6 +59,7 @@ def render(results: Mapping[str, Any]) -> str:
         '',
         '![share kept](figures/participation.png)',
         '',
+        *(teachers.render(results) if isinstance(teacher['model'], list) else ()),
         *_significance(results['significance']),
         '## Under attack',
         '',
@@ -70,7 +74,7 @@ def render(results: Mapping[str, Any]) -> str:
         '| | |',
         '|---|---|',
         f'| hyper-parameters | {_settings(results["hyperparameters"])} |',
-        f'| epochs | teacher {teacher["epochs"] or "given"}, student {student["epochs"]} |',
+        f'| epochs | {_epochs(teacher)}, student {student["epochs"]} |',
         f'| device | {results["device"]} |',
         f'| versions | {_settings(results["versions"])} |',
         f'| commit | {results["commit"] or "not in a git checkout"} |',
@@ -119,9 +123,19 @@ def _significance(found: Mapping[str, Any] | None) -> list[str]:
 
 
 def _name(network: Mapping[str, Any]) -> str:
+    if isinstance(network['model'], list):
+        both = zip(network['model'], network['parameters'], strict=True)
+        each = [{'model': model, 'parameters': size} for model, size in both]
+        return f'{", ".join(map(_name, each[:-1]))} and {_name(each[-1])}'
     if network['parameters'] is None:
         return 'A file of logits'
     return f'{network["model"]} ({network["parameters"]:,} parameters)'
+
+
+def _epochs(teacher: Mapping[str, Any]) -> str:
+    if isinstance(teacher['epochs'], list):
+        return f'teachers {", ".join(str(epochs or "given") for epochs in teacher["epochs"])}'
+    return f'teacher {teacher["epochs"] or "given"}'
 
 
 def _cell(value: Any, form: str, missing: str = 'none') -> str:

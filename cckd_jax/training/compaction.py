@@ -19,7 +19,7 @@ import optax
 from cckd_jax.data import PADDING, Augment
 from cckd_jax.methods import Method, everyone
 from cckd_jax.training.state import Frozen, TrainState
-from cckd_jax.training.step import AXIS, Metrics, Step, Update, parallel
+from cckd_jax.training.step import AXIS, Metrics, Step, Update, parallel, totals
 
 # Below this, a backward pass is no faster for being smaller.
 _SMALLEST = 16
@@ -65,7 +65,8 @@ def make_compact_step(
     def packed(state: TrainState, constants: tuple[Frozen, Any], indices: chex.Array) -> tuple[TrainState, Metrics]:
         (frozen, batch_stats) = constants
         (loss_sum, seen), gradients = update.gradients(state, frozen, indices, everyone)
-        return update.descend(state, loss_sum, gradients, seen.keep, batch_stats)
+        (state, taken) = update.descend(state, loss_sum, gradients, seen.keep, batch_stats)
+        return state, taken | totals(seen.shares)
 
     masked, packed = parallel(update.masked, devices), parallel(packed, devices)
     look = jax.pmap(look, axis_name=AXIS, in_axes=(None, None, 0), out_axes=(None, None), devices=devices)
@@ -114,14 +115,14 @@ def make_compact_step_on_device(
         needed = jax.lax.pmax(jnp.sum(seen.keep), AXIS)
         rows = jnp.where(seen.keep, indices, PADDING)[jnp.argsort(~seen.keep)]
 
-        def gradients(size: int) -> tuple[chex.Array, Any]:
-            (loss_sum, _), gradients = update.gradients(state, frozen, rows[:size], everyone)
-            return loss_sum, gradients
+        def gradients(size: int) -> tuple[chex.Array, Any, Any]:
+            (loss_sum, packed), gradients = update.gradients(state, frozen, rows[:size], everyone)
+            return loss_sum, gradients, packed.shares
 
         place = jnp.searchsorted(jnp.asarray(choices), needed)
-        (loss_sum, found) = jax.lax.switch(place, [lambda size=size: gradients(size) for size in choices])
+        (loss_sum, found, shares) = jax.lax.switch(place, [lambda size=size: gradients(size) for size in choices])
         (new, taken) = update.descend(state, loss_sum, found, seen.keep, seen.batch_stats)
-        return new.replace(**update.records(state, seen)), update.counts(seen) | taken
+        return new.replace(**update.records(state, seen)), update.counts(seen) | taken | totals(shares)
 
     return parallel(step, devices, scan=scan)
 

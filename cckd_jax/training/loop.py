@@ -14,7 +14,7 @@ from cckd_jax.training.checkpoints import Checkpoints
 from cckd_jax.training.state import Frozen, TrainState, replicate
 from cckd_jax.training.step import Step
 
-Row = dict[str, float | int | None]
+Row = dict[str, Any]
 
 
 class Observer(Protocol):
@@ -142,12 +142,16 @@ class _Totals:
     def __init__(self, checkpoints: Checkpoints):
         self._checkpoints = checkpoints
         self._sums = {'loss': 0.0, 'presented': 0, 'kept': 0, 'correct': 0}
+        self._shares: dict[str, np.ndarray] = {}
         self.steps = 0
 
     def add(self, epoch: int, metrics: dict[str, Any], observers: Sequence[Observer]) -> None:
         """Adds what one call of the step measured: of one step, or of several along the first axis."""
-        for step in range(np.size(metrics['finite'])):
-            self._add_step(epoch, {name: np.ravel(values)[step] for name, values in metrics.items()}, observers)
+        if np.ndim(metrics['finite']) == 0:
+            self._add_step(epoch, metrics, observers)
+            return
+        for step in range(len(metrics['finite'])):
+            self._add_step(epoch, jax.tree.map(lambda values, step=step: values[step], metrics), observers)
 
     def _add_step(self, epoch: int, metrics: dict[str, Any], observers: Sequence[Observer]) -> None:
         self.steps += 1
@@ -158,12 +162,14 @@ class _Totals:
         self._sums['kept'] += kept
         self._sums['presented'] += int(metrics['presented'])
         self._sums['correct'] += int(metrics['correct'])
+        for name, values in metrics.get('shares', {}).items():
+            self._shares[name] = self._shares.get(name, 0) + np.asarray(values, np.float64)
         for observer in observers:
             observer.step(epoch, metrics)
 
     def row(self, epoch: int, presented: int) -> Row:
         sums = self._sums
-        return {
+        row = {
             'epoch': epoch,
             'loss': sums['loss'] / sums['kept'] if sums['kept'] else None,
             'train_accuracy': sums['correct'] / sums['presented'] if sums['presented'] else None,
@@ -172,6 +178,15 @@ class _Totals:
             'samples_looked_at': sums['presented'],
             'samples_presented': presented,
         }
+        if self._shares:
+            row['teacher_shares'] = {name: _relative(each) for name, each in self._shares.items()}
+        return row
+
+
+def _relative(sums: np.ndarray) -> dict[str, Any]:
+    """How much each teacher counted, overall and by class, from sums `[C, K]`; None where no example was kept."""
+    relative = lambda values: [round(float(value), 5) for value in values / values.sum()] if values.sum() else None
+    return {'overall': relative(sums.sum(0)), 'by_class': [relative(each) for each in sums]}
 
 
 def check_batch(batch_size: int, examples: int, devices: Sequence[jax.Device]) -> None:

@@ -48,7 +48,7 @@ class Frozen(flax.struct.PyTreeNode):
     Attributes:
       images: uint8 `[N, H, W, C]`.
       labels: int32 `[N]`.
-      aux: per-example constants by name, `[N, ...]`.
+      aux: per-example constants by name, `[N, ...]`, or pytrees of such.
       teachers: variables of the live teachers.
       key: typed PRNG key of the run.
     """
@@ -71,7 +71,7 @@ def initial_state(
     """A student with fresh weights that has seen nothing."""
     images = to_unit(jnp.asarray(split.images[:1]))
     variables = {'student': init(student, key, images)}
-    extra = method.extra(student, teachers)
+    extra = method.extra(student, teachers, images.shape[1:])
     if extra is not None:
         features = student.apply(variables['student'], images, method='features')
         variables['extra'] = extra.init(jax.random.fold_in(key, 1), features)
@@ -90,7 +90,7 @@ def initial_state(
 
 def frozen_data(
     split: Split,
-    aux: Mapping[str, np.ndarray],
+    aux: Mapping[str, Any],
     key: chex.PRNGKey,
     teachers: tuple[Any, ...] = (),
 ) -> Frozen:

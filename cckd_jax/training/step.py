@@ -6,7 +6,7 @@ company they happen to be in. Where nothing was kept anywhere, nothing changes, 
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from cckd_jax.data import Augment, to_unit
-from cckd_jax.methods import Batch, Context, Method, Outputs, Points
+from cckd_jax.methods import TEACHER_OUTPUTS, Batch, Context, Method, Outputs, Points
 from cckd_jax.models import Network, Training, train_forward
 from cckd_jax.training.state import Frozen, TrainState, as_variables
 
@@ -35,6 +35,7 @@ class Seen(NamedTuple):
       again: int32 `[B]`, the epoch when each is to be looked at again.
       correct: bool `[B]`.
       batch_stats: the running statistics, moved by this pass.
+      shares: float32 `[C, K]` by name, how much each teacher counted for the kept, summed by their class.
     """
 
     batch: Batch
@@ -42,6 +43,7 @@ class Seen(NamedTuple):
     again: chex.Array
     correct: chex.Array
     batch_stats: Any
+    shares: Mapping[str, chex.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Update:
         """The reference: one pass over everyone, whose loss is masked."""
         (loss_sum, seen), gradients = self.gradients(state, frozen, indices, self.method.select)
         (state, taken) = self.descend(state, loss_sum, gradients, seen.keep, seen.batch_stats)
-        return state.replace(**self.records(state, seen)), self.counts(seen) | taken
+        return state.replace(**self.records(state, seen)), self.counts(seen) | taken | totals(seen.shares)
 
     def look(self, state: TrainState, frozen: Frozen, indices: chex.Array) -> Seen:
         """One forward pass over everyone."""
@@ -87,8 +89,12 @@ class Update:
             clean = jax.lax.stop_gradient(outputs)
             seen = self._seen(state, frozen, batch, keys, points, clean, batch_stats, select)
             mean = _kept_mean(seen.keep)
-            loss = self.method.loss(self._context(params, state, frozen, keys, mean), batch, points, outputs)
+            context = self._context(params, state, frozen, keys, mean)
+            loss = self.method.loss(context, batch, points, outputs)
             chex.assert_equal_shape((loss, seen.keep))
+            shares = self.method.shares(context, batch, points, clean)
+            by_class = {name: _by_class(weights, seen, clean.logits) for name, weights in shares.items()}
+            seen = seen._replace(shares=jax.lax.stop_gradient(by_class))
             return jnp.sum(jnp.where(seen.keep, self.method.weight(batch) * loss, 0.0)), seen
 
         return jax.value_and_grad(kept_sum, has_aux=True)(state.params)
@@ -127,13 +133,9 @@ class Update:
         keys = _example_keys(frozen.key, state.epoch, batch.index)
         if self.augment is not None:
             batch = batch.replace(image=self.augment(keys, batch.image))
-        if 'teacher_logits' in self.method.needs - frozen.aux.keys():
-            live = [
-                Network(module, variables)(batch.image)
-                for module, variables in zip(self.teachers, frozen.teachers, strict=True)
-            ]
-            batch = batch.replace(aux={**batch.aux, 'teacher_logits': jnp.stack(live, axis=1)})
-        return batch, keys
+        teachers = tuple(map(Network, self.teachers, frozen.teachers))
+        live = {name: TEACHER_OUTPUTS[name](teachers, batch.image) for name in self.method.said - frozen.aux.keys()}
+        return batch.replace(aux={**batch.aux, **live}), keys
 
     def _points(self, state: TrainState, frozen: Frozen, batch: Batch, keys: chex.Array) -> Points:
         return jax.lax.stop_gradient(self.method.points(self._context(state.params, state, frozen, keys), batch))
@@ -155,7 +157,7 @@ class Update:
         stats = dict(state.batch_stats)
         (logits, features, stats['student']) = train_forward(self.student, variables['student'], batch.image, mode)
         beside = None
-        extra = self.method.extra(self.student, self.teachers)
+        extra = self.method.extra(self.student, self.teachers, batch.image.shape[1:])
         if extra is not None:
             beside, moved = extra.apply(variables['extra'], features, mode, mutable=['batch_stats'])
             stats['extra'] = moved.get('batch_stats', {})
@@ -166,7 +168,7 @@ class Update:
         keep = select(context, batch, points, outputs) & batch.valid
         again = jnp.where(keep, state.epoch + 1, self.method.again(context, batch, points, outputs))
         correct = jnp.argmax(outputs.logits, -1) == batch.label
-        return Seen(batch, keep, again, correct, batch_stats)
+        return Seen(batch, keep, again, correct, batch_stats, shares={})
 
 
 def make_step(
@@ -186,10 +188,12 @@ def make_step(
 
     `state` (donated) and `frozen` are replicated (`replicate`); indices are int32 `[devices, B / devices]`, -1 where a
     row only fills up. Metrics are scalars over all devices: `loss` (weighted mean over the kept), `presented`, `kept`,
-    `correct` (of the presented, before the update), `finite` (loss and gradient).
+    `correct` (of the presented, before the update), `finite` (loss and gradient). A method that weighs its teachers
+    against each other adds `shares`: by name, float32 `[C, K]`, how much each teacher counted for the kept, relative to
+    all, summed by their class.
 
-    Where the method needs `teacher_logits` and `frozen.aux` has none, because images are augmented, the teachers run
-    inside the step.
+    What the method needs of its teachers and `frozen.aux` has not, because images are augmented or feature maps are too
+    large to keep, the teachers compute inside the step.
     """
     update = Update(method, student, tuple(teachers), optimizer, augment)
     return parallel(update.masked, devices, scan=scan)
@@ -211,6 +215,17 @@ def parallel(
         donate_argnums=0,
         devices=devices,
     )
+
+
+def totals(shares: Mapping[str, chex.Array]) -> Metrics:
+    """Every device's shares together, as a metric; nothing where teachers are not weighed."""
+    return {'shares': jax.lax.psum(dict(shares), AXIS)} if shares else {}
+
+
+def _by_class(weights: chex.Array, seen: Seen, logits: chex.Array) -> chex.Array:
+    relative = weights / jnp.sum(weights, axis=0, keepdims=True)
+    classes = jax.nn.one_hot(seen.batch.label, logits.shape[-1]) * seen.keep[:, None]
+    return jnp.einsum('bc,kb->ck', classes, jnp.where(seen.keep[None], relative, 0.0), precision='highest')
 
 
 def _total(values: chex.Array) -> chex.Array:

@@ -1,0 +1,218 @@
+"""The teachers of a run, one or several: given or trained one after the other, and what they say of the images."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from cckd_jax import data, evaluation, models
+from cckd_jax.console import say
+from cckd_jax.errors import InputError
+from cckd_jax.experiment import networks
+from cckd_jax.experiment.networks import Run, Trained
+from cckd_jax.methods import METHODS, TEACHER_OUTPUTS, Method, self_regulated
+from cckd_jax.models import Network
+from cckd_jax.multi_teacher import MAP_STAGES
+from cckd_jax.training import teacher_outputs
+from cckd_jax.training.teacher_outputs import TeacherOutputs
+
+
+class Teachers(NamedTuple):
+    """The networks, None for one that is a file of logits, and the logits of all of them."""
+
+    networks: tuple[Trained | None, ...]
+    outputs: TeacherOutputs
+
+
+def names(count: int) -> list[str]:
+    """What the teachers and their folders are called.
+
+    >>> names(1), names(2)
+    (['teacher'], ['teacher_0', 'teacher_1'])
+    """
+    return ['teacher'] if count == 1 else [f'teacher_{place}' for place in range(count)]
+
+
+def resolve_method(part: ConfigDict) -> Method:
+    """What a teacher is trained by: the labels alone, with its own gate where `self_regulate` asks for it.
+
+    Its gate looks at every sample in every epoch, whatever `recheck` says: significance is how often a sample takes
+    part, and one that the teacher forgets unseen would not be counted.
+    """
+    method = dataclasses.replace(METHODS['separate'], learning_rate=part.learning_rate)
+    if not part.self_regulate:
+        return method
+    gate = {name: part[name] for name in ('alpha', 'margin_temperature') if part[name] is not None}
+    return dataclasses.replace(method, select=self_regulated).configured(**gate)
+
+
+def seeds(config: ConfigDict, parts: Sequence[ConfigDict]) -> list[int]:
+    """The seed of each teacher: its own, or the run's for the first and one drawn from it for each of the others."""
+    drawn = lambda place: int(np.random.SeedSequence([config.seed, place]).generate_state(1)[0])
+    of_run = [config.seed, *(drawn(place) for place in range(1, len(parts)))]
+    return [seed if part.seed is None else part.seed for part, seed in zip(parts, of_run, strict=True)]
+
+
+def check(config: ConfigDict, method: Method, parts: Sequence[ConfigDict]) -> None:
+    """Raises InputError where it is certain from the settings that the method and the teachers do not go together."""
+    if method.several and len(parts) == 1:
+        raise InputError(
+            f'{config.method} weighs or averages several teachers, and there is one; set --config.num_teachers=3, '
+            'for example'
+        )
+    if 'teacher_logits' in method.needs and not method.several and len(parts) > 1:
+        several = ', '.join(name for name, row in METHODS.items() if row.several)
+        raise InputError(
+            f'{config.method} takes one teacher, and num_teachers={len(parts)}; set --config.num_teachers=1, or choose '
+            f'one of {several}'
+        )
+    bound = method.hyperparameters.get('largest_weight')
+    if bound is not None and bound * len(parts) < 1:
+        raise InputError(
+            f'largest_weight={bound} of {len(parts)} teachers cannot sum to 1; set --config.largest_weight to at least '
+            f'{1 / len(parts):g}'
+        )
+    for place, part in enumerate(parts):
+        if part.logits and method.maps():
+            raise InputError(
+                f"{config.method} matches the teachers' feature maps, and teachers.{place}.logits have none; give "
+                f'teachers.{place}.checkpoint, or set --config.feature_weight=0'
+            )
+
+
+def check_maps(this: Run, method: Method, student: nn.Module, modules: Sequence[nn.Module]) -> None:
+    """Raises InputError for a network that has no feature map where the method matches one."""
+    for stage in (MAP_STAGES[name] for name in method.maps()):
+        for part, module in zip([this.config.student, *this.teachers], [student, *modules], strict=True):
+            shapes = ()
+            if isinstance(module, models.Classifier):
+                shapes = models.feature_shapes(module, this.dataset.image_shape)
+            if not -len(shapes) <= stage < len(shapes) or len(shapes[stage]) != 3:
+                which = 'last' if stage < 0 else f'{stage + 1}.'
+                raise InputError(
+                    f'{this.config.method} matches feature maps [H, W, C] after the {which} stage, and {part.model} '
+                    'has none; give a cckd_jax.models.Classifier that has, or set --config.feature_weight=0'
+                )
+
+
+def read_given(this: Run) -> list[Trained | TeacherOutputs | None]:
+    """What checkpoints and files of logits hold of each teacher; None for one that is to be trained.
+
+    Raises:
+      InputError: one cannot be read, or does not fit.
+    """
+    found: list[Trained | TeacherOutputs | None] = []
+    for place, part in enumerate(this.teachers):
+        if part.logits:
+            path = Path(part.logits).expanduser()
+            logits = teacher_outputs.load_given(path, this.dataset)
+            held = logits.train.shape[1]
+            if place == 0 and held == len(this.teachers) > 1:
+                return _all_in_one(this, path, logits)
+            if held != 1:
+                wanted = (
+                    f'{this.config.method} takes one: [N, classes]'
+                    if len(this.teachers) == 1
+                    else f'one is wanted, or all {len(this.teachers)} as teachers.0.logits'
+                )
+                raise InputError(f'{path} holds {held} teachers, {wanted}')
+            found.append(logits)
+        elif part.checkpoint:
+            found.append(networks.restore(this, part.checkpoint, part))
+        else:
+            found.append(None)
+    return found
+
+
+def obtain(this: Run, given: Sequence[Trained | TeacherOutputs | None]) -> Teachers:
+    """Trains the teachers that are not given, one after the other, and has all of them look at the images once."""
+    found = []
+    places = zip(names(len(given)), this.teachers, seeds(this.config, this.teachers), given, strict=True)
+    for name, part, seed, one in places:
+        labels = None
+        if part.label_noise:
+            labels = data.shuffled_labels(this.dataset.train.labels, part.label_noise, seed=seed)
+        found.append(one or networks.train_network(this, name, part, resolve_method(part), seed=seed, labels=labels))
+    trained = tuple(each if isinstance(each, Trained) else None for each in found)
+    depends_on = [each.network.variables if isinstance(each, Trained) else each for each in found]
+    outputs = _kept_with_run(this, depends_on, lambda: teacher_outputs.stack([_outputs(this, each) for each in found]))
+    return Teachers(trained, outputs)
+
+
+def prepare(this: Run, method: Method, teachers: Teachers) -> tuple[dict[str, Any], list[Network]]:
+    """What a student's step is to be given of its teachers: their constants, and the teachers that compute in it.
+
+    Where images are augmented nothing is constant. Feature maps are where they take little enough.
+    """
+    if not method.said:
+        return {}, []
+    live = [each.network for each in teachers.networks if each is not None]
+    config = this.config
+    if config.augmentation.crop or config.augmentation.flip:
+        run = 'the teacher runs' if len(live) == 1 else 'the teachers run'
+        say(f'student: images are augmented, so teacher outputs are not cached; {run} inside the step')
+        return {}, live
+    aux: dict[str, Any] = {'teacher_logits': teachers.outputs.train} if 'teacher_logits' in method.said else {}
+    maps = method.maps()
+    if not maps:
+        return aux, []
+    size = sum(_map_bytes(this, network, MAP_STAGES[name]) for name in maps for network in live) / 2**30
+    text = f'student: the feature maps of {len(live)} teachers take {size:.3g} GiB on each device'
+    if size > config.feature_cache_gib:
+        say(f'{text}, more than feature_cache_gib={config.feature_cache_gib:g}; the teachers run inside the step')
+        return aux, live
+    say(f'{text}; they are computed once')
+    return {**aux, **{name: _maps(this, name, live) for name in maps}}, live
+
+
+def _all_in_one(this: Run, path: Path, logits: TeacherOutputs) -> list[Trained | TeacherOutputs | None]:
+    for place, part in enumerate(this.teachers):
+        for name in ('checkpoint', 'logits'):
+            if place > 0 and part[name]:
+                raise InputError(
+                    f'{path} holds all {len(this.teachers)} teachers, and teachers.{place}.{name} is given; '
+                    'leave one of them out'
+                )
+    tests = [None if logits.test is None else logits.test[:, [place]] for place in range(len(this.teachers))]
+    return [TeacherOutputs(logits.train[:, [place]], test) for place, test in enumerate(tests)]
+
+
+def _outputs(this: Run, teacher: Trained | TeacherOutputs) -> TeacherOutputs:
+    if isinstance(teacher, TeacherOutputs):
+        return teacher
+    predict = evaluation.predictor(teacher.network.module, devices=this.devices)
+    splits = (this.dataset.train, this.dataset.test)
+    (train, test) = (predict(teacher.network.variables, split.images)[:, None] for split in splits)
+    return TeacherOutputs(train, test)
+
+
+def _kept_with_run(this: Run, depends_on: Any, compute: Callable[[], TeacherOutputs]) -> TeacherOutputs:
+    dataset, path = this.dataset, this.workdir / 'teacher_outputs.npz'
+    facts = [dataset.name, dataset.train.fingerprint(), dataset.test.fingerprint(), 'x/255', this.config.precision]
+    key = teacher_outputs.digest(depends_on, np.array(facts).astype('S'))
+    if path.exists():
+        return teacher_outputs.load(path, key)
+    outputs = compute()
+    teacher_outputs.save(path, outputs, key)
+    return outputs
+
+
+def _map_bytes(this: Run, network: Network, stage: int) -> int:
+    shape = models.feature_shapes(network.module, this.dataset.image_shape)[stage]
+    return len(this.dataset.train) * int(np.prod(shape)) * jnp.dtype(this.config.precision).itemsize
+
+
+def _maps(this: Run, name: str, live: Sequence[Network]) -> tuple[np.ndarray, ...]:
+    def of(network: Network) -> np.ndarray:
+        look = lambda variables, pixels: TEACHER_OUTPUTS[name](
+            (Network(network.module, variables),), data.to_unit(pixels)
+        )
+        (maps,) = evaluation.batched(look, devices=this.devices)(network.variables, this.dataset.train.images)
+        return maps
+
+    return tuple(of(network) for network in live)
