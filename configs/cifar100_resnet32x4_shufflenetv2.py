@@ -1,4 +1,4 @@
-r"""CIFAR-100, ResNet-32x4 to ShuffleNetV2, by the recipe of the CA-MKD paper's code (arXiv:2201.00007).
+r"""CIFAR-100, three ResNet-32x4 teach ShuffleNetV2 by CA-MKD, after the recipe of its code (arXiv:2201.00007).
 
 That the paper has this pair is a reading of ours: its body could not be had, and the official scripts name another pair
 alone. Expected accuracy: not established. Time: not measured; for a GPU.

@@ -1,4 +1,4 @@
-r"""CIFAR-100, ResNet-32x4 to VGG-8, by the recipe of the CA-MKD paper's code (arXiv:2201.00007).
+r"""CIFAR-100, three ResNet-32x4 teach VGG-8 by CA-MKD, after the recipe of its code (arXiv:2201.00007).
 
 The pair is that of the official scripts. Expected accuracy: not established. Time: not measured; for a GPU.
 

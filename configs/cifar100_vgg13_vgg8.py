@@ -1,4 +1,4 @@
-r"""CIFAR-100, VGG-13 to VGG-8, by the recipe of the CA-MKD paper's code (arXiv:2201.00007).
+r"""CIFAR-100, three VGG-13 teach VGG-8 by CA-MKD, after the recipe of its code (arXiv:2201.00007).
 
 That the paper has this pair is a reading of ours: its body could not be had, and the official scripts name another pair
 alone. Expected accuracy: not established. Time: not measured; for a GPU.

@@ -1,4 +1,4 @@
-r"""CIFAR-100, WRN-40-2 to ShuffleNet, by the recipe of the CA-MKD paper's code (arXiv:2201.00007).
+r"""CIFAR-100, three WRN-40-2 teach ShuffleNet by CA-MKD, after the recipe of its code (arXiv:2201.00007).
 
 That the paper has this pair is a reading of ours: its body could not be had, and the official scripts name another pair
 alone. Expected accuracy: not established. Time: not measured; for a GPU.

@@ -75,6 +75,18 @@ def test_smoke_makes_the_networks_of_a_pair_small_and_they_take_digits(name):
         assert sum(leaf.size for leaf in jax.tree.leaves(variables)) < 100_000
 
 
+@pytest.mark.parametrize('name', PAIRS)
+def test_the_student_of_a_pair_is_aligned_to_its_three_teachers(name):
+    config = cli._load(f'{ROOT}/configs/{name}.py')
+    modules = [networks.create_model(config, part, 100) for part in (config.student, *settings.teachers(config))]
+    (student, *teachers) = [models.feature_shapes(module, (32, 32, 3))[-1] for module in modules]
+    aligned = experiment.resolve_method(config).extra(modules[0], tuple(modules[1:]), (32, 32, 3))
+    maps = (jax.ShapeDtypeStruct((1, *student), 'float32'),)
+    (found, _) = jax.eval_shape(aligned.init_with_output, jax.random.key(0), maps)
+    assert [each.shape[1:] for each in found] == teachers
+    assert len(teachers) == 3
+
+
 def test_the_recipe_of_several_teachers():
     pairs = {}
     for name in PAIRS:
@@ -86,7 +98,9 @@ def test_the_recipe_of_several_teachers():
         assert config.optimizer.to_dict() == {'name': 'sgd', 'schedule': 'step', 'weight_decay': 5e-4}
         assert config.augmentation.to_dict() == {'crop': 4, 'flip': True}
         assert config.teacher.learning_rate == 0.05
-        assert config.temperature == 4.0
+        assert (config.method, config.num_teachers) == ('ca_mkd', 3)
+        defaults = experiment.resolve_method(config).hyperparameters
+        assert (defaults['temperature'], defaults['soft_weight'], defaults['feature_weight']) == (4.0, 1.0, 50.0)
     assert pairs == {
         ('wrn40_2', 'shufflenetv1'): 0.01,
         ('resnet56', 'mobilenetv2'): 0.01,
