@@ -9,7 +9,7 @@ r"""The study of teachers: what becomes of a student when one of its teachers ge
 --levels      its values, 0,0.25,0.5,0.75,1 unless given
 --seeds       how many, from 0
 --epochs      of teachers and student; the config's own unless given
---methods     some of: aver ebkd aekd ca_mkd fitnet_mkd
+--methods     some of: aver ebkd aekd ca_mkd ca_mkd_logits (without feature maps) fitnet_mkd
 --data_dir    where TFDS prepared the data
 --workdir     tables (study.md, study.json), figure (study.png) and a run directory for each method, seed and level
 

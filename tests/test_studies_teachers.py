@@ -134,3 +134,22 @@ def test_a_study_that_cannot_be(tmp_path, config, fields, message):
     with pytest.raises(InputError, match=message):
         teachers.run({'digits': small(**config)}, tmp_path / 'study', **settings)
     assert not (tmp_path / 'study').exists()
+
+
+def test_the_weights_alone_are_ca_mkd_without_feature_maps(monkeypatch, tmp_path):
+    asked = {}
+
+    def run(config, settings, workdir, devices):
+        asked[workdir.name] = settings
+        student = {'test_accuracy': 0.5}
+        return {
+            'student': student,
+            'teacher': {'model': ['a', 'b'], 'test_accuracy': [0.5, 0.5]},
+            'teacher_weights': {},
+        }
+
+    monkeypatch.setattr(teachers.common, 'run', run)
+    teachers.run({'digits': digits_config(num_teachers=2)}, tmp_path, seeds=1, levels=[0.5], rows=['ca_mkd_logits'])
+    assert asked.keys() == {'separate', 'aver', 'ca_mkd_logits'}
+    assert (asked['ca_mkd_logits']['method'], asked['ca_mkd_logits']['feature_weight']) == ('ca_mkd', 0.0)
+    assert 'feature_weight' not in asked['aver']

@@ -16,6 +16,7 @@ _STYLE = {
     'ebkd': ('#E69F00', '^'),
     'aekd': ('#0072B2', 'v'),
     'ca_mkd': ('#D55E00', 'o'),
+    'ca_mkd_logits': ('#56B4E9', '*'),
     'fitnet_mkd': ('#CC79A7', 'D'),
 }
 

@@ -21,11 +21,13 @@ from cckd_jax.studies import common
 _BASE = 'separate'
 # Trains the worse teacher of its level, which the others restore.
 _FIRST = 'aver'
-ROWS = (_FIRST, 'ebkd', 'aekd', 'ca_mkd')
+# What its weights do without its feature maps.
+_ALONE = 'ca_mkd_logits'
+ROWS = (_FIRST, 'ebkd', 'aekd', 'ca_mkd', _ALONE)
 _KNOWN = (*ROWS, 'fitnet_mkd')
 
 # What is compared within a seed and a level, where teachers and start are the same for both.
-COMPARED = (*((row, _FIRST) for row in _KNOWN[1:]), ('ca_mkd', 'ebkd'), ('ca_mkd', 'aekd'))
+COMPARED = (*((row, _FIRST) for row in _KNOWN[1:]), (_ALONE, 'ebkd'), (_ALONE, 'aekd'), ('ca_mkd', _ALONE))
 
 
 def run(
@@ -46,7 +48,8 @@ def run(
       seeds: how many, from 0.
       levels: values of the setting that makes teacher 0 worse.
       worse: that setting, such as `label_noise` or `epochs`.
-      rows: of the methods; `aver` is always among them, since its worse teacher is the others'.
+      rows: of the methods and `ca_mkd_logits`, which is `ca_mkd` without feature maps; `aver` is always among them,
+        since its worse teacher is the others'.
       devices: all local ones when None.
 
     Returns:
@@ -122,8 +125,12 @@ def _group(
                 taught_by = _restored(0, folder / _BASE)
             else:
                 taught_by = {f'teachers.0.{worse}': level} if row == _FIRST else _restored(0, here / _FIRST)
-            results = common.run(config, {**shared, **taught_by, 'method': row}, here / row, devices)
+            results = common.run(config, {**shared, **taught_by, **_method(row)}, here / row, devices)
             yield [{'row': row, 'level': level, 'seed': seed, **_numbers(results)}]
+
+
+def _method(row: str) -> dict[str, Any]:
+    return {'method': 'ca_mkd', 'feature_weight': 0.0} if row == _ALONE else {'method': row}
 
 
 def _restored(place: int, run: Path) -> dict[str, Any]:
