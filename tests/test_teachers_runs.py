@@ -127,7 +127,7 @@ def test_outputs_of_other_teachers_are_not_taken_for_these(noisy, tmp_path, trai
     with config.unlocked():
         config.teachers[1].checkpoint = str(trained / 'teacher')
     with pytest.raises(InputError, match="has model 'lenet5', this run needs 'lenet5_half'"):
-        experiment.run(config, workdir, devices=one_device)
+        experiment.run(config, tmp_path / 'other', devices=one_device)
 
 
 @pytest.fixture
