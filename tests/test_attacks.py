@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from cckd_jax import evaluation, models
 from cckd_jax.errors import InputError
-from cckd_jax.evaluation.square import _sides
 from cckd_jax.losses import cross_entropy
+from cckd_jax.robustness.square import _sides
 
 with warnings.catch_warnings():
     warnings.simplefilter('ignore', DeprecationWarning)  # foolbox imports from a place that SciPy has left

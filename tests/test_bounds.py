@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from cckd_jax import evaluation, models
 from cckd_jax.errors import InputError
-from cckd_jax.evaluation import bounds, operations, propagation, translation
 from cckd_jax.models import layers
+from cckd_jax.robustness import bounds, operations, propagation, translation
+from cckd_jax.robustness.windows import fields
 
 METHODS = ('ibp', 'crown_ibp', 'crown')
 NETWORKS = {
@@ -258,6 +259,49 @@ def test_boxes_inside_are_tightened_whatever_the_chunks(monkeypatch):
     assert (whole[-1].upper < loose.upper - 0.1).all()
     monkeypatch.setattr(propagation, '_HELD', 2 * max(each.lower.size for each in whole) * 5)
     assert_trees_close(inside('crown'), whole, atol=1e-5)
+
+
+class Padded(models.Classifier):
+    """Convolutions that stride and pad what is inside, so that windows reach beyond the edge; for 9x9x2 images."""
+
+    def setup(self):
+        self.convs = [layers.conv(3, 3, padding=1), layers.conv(4, 3, padding=2, stride=2), layers.conv(3, 2)]
+        self.norm = layers.BatchNorm()
+        self.output = nn.Dense(self.num_classes)
+
+    def stages(self):
+        lrn = layers.LocalResponseNorm(1, alpha=0.5)
+        return (
+            (self.convs[0], nn.relu, lrn, layers.MaxPool(2, 1), self.norm),
+            (self.convs[1], nn.relu),
+            (self.convs[2], nn.relu),
+        )
+
+    def classifier(self):
+        return (layers.flatten, self.output)
+
+
+@pytest.mark.parametrize(('module', 'shape'), [(Padded(num_classes=3), (9, 9, 2)), NETWORKS['blocks']])
+def test_windows_bound_what_the_whole_image_bounds(module, shape, monkeypatch):
+    network = random_network(module, shape)
+    images = jnp.asarray(np.random.default_rng(0).uniform(size=(2, *shape)), jnp.float32)
+    box = bounds.ball(images, 0.05)
+    asked = []
+
+    def inside(windows):
+        def some(operations):
+            asked.append(fields(operations) if windows else None)
+            return asked[-1]
+
+        monkeypatch.setattr(propagation, 'fields', some)
+        # A function of its own each time, so that each is traced with the way of its time.
+        walk = lambda: (
+            propagation.bounded(translation.operations(network), box, propagation.PROPAGATIONS['crown']).boxes
+        )
+        return jax.jit(walk)()
+
+    assert_trees_close(inside(True), inside(False), atol=1e-4)
+    assert any(look is not None and look[0].size < shape[0] for look in asked)
 
 
 def test_bounds_inside_of_a_split_program():

@@ -16,9 +16,10 @@ BELOW = {
     'models': {'errors'},
     'data': {'errors', 'cache'},
     'multi_teacher': {'losses', 'models', 'methods'},  # the last for its types alone
+    'robustness': {'losses', 'models', 'errors', 'checks'},
     'methods': {'losses', 'selection', 'models', 'errors', 'multi_teacher'},
     'training': {'methods', 'models', 'data', 'errors', 'console'},
-    'evaluation': {'losses', 'models', 'data', 'errors', 'checks'},
+    'evaluation': {'robustness', 'losses', 'models', 'data', 'errors', 'checks'},
     'reporting': {'selection', 'console'},
 }
 

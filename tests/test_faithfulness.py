@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from cckd_jax import evaluation, models
 from cckd_jax.errors import InputError
-from cckd_jax.evaluation.gap_bounds import largest_difference
-from cckd_jax.evaluation.operations import Box
+from cckd_jax.robustness.gap_bounds import largest_difference
+from cckd_jax.robustness.operations import Box
 
 METHODS = ('ibp', 'crown_ibp', 'crown')
 SHAPE = (10, 10, 1)
@@ -114,6 +114,38 @@ def test_the_largest_difference_of_confidences_against_a_grid(ends, excess):
     if allowed.any():
         steps = (first[1] - first[0] + second[1] - second[0]) / 80
         assert found <= values.max() + 0.25 * steps + 1e-5
+
+
+@pytest.mark.parametrize('method', ['ibp', 'crown_ibp'])
+def test_the_gap_of_log_odds_bounds_that_of_confidences_and_what_is_seen(method):
+    odds = lambda network, points, labels: np.log(
+        1 / (1 / softmax(forward(network, points))[np.arange(len(labels)), labels] - 1)
+    )
+    for seed, epsilon in enumerate((0.0, 0.01, 0.2)):
+        _, student, images, labels = pair(seed)
+        teacher = random_network(STUDENT, SHAPE, seed + 9)
+        bound = evaluation.odds_gap_bounds(teacher, student, images, labels, epsilon, method=method)
+        gap = evaluation.confidence_gap_bounds(teacher, student, images, labels, epsilon, method=method)
+        assert (gap <= bound / 4 + 1e-5).all()
+        for points in points_in_ball(images, epsilon, 10, seed):
+            seen = np.abs(odds(teacher, points, labels) - odds(student, points, labels))
+            assert (seen <= bound + 1e-4).all()
+        if epsilon == 0:
+            np.testing.assert_allclose(seen, bound, atol=1e-4)
+
+
+def test_the_gap_of_log_odds_teaches_where_that_of_confidences_is_flat():
+    _, student, images, labels = pair(0, scale=500.0)
+    teacher = random_network(STUDENT, SHAPE, 1)
+
+    def largest(measure):
+        total = lambda variables: jnp.sum(
+            measure(teacher, models.Network(STUDENT, variables), images, labels, 0.3, method='ibp')
+        )
+        return max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(jax.grad(total)(student.variables)))
+
+    assert largest(evaluation.confidence_gap_bounds) == 0
+    assert 1 < largest(evaluation.odds_gap_bounds) < np.inf
 
 
 def test_gradients_of_the_gap_are_finite_for_differences_in_the_hundreds():

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from cckd_jax.checks import check_labels
-from cckd_jax.evaluation.ascent import ascend
-from cckd_jax.evaluation.attacks import check_search, margin_loss
-from cckd_jax.evaluation.balls import BALLS
-from cckd_jax.evaluation.bounds import difference_bounds
-from cckd_jax.evaluation.gap_bounds import SignedGaps
-from cckd_jax.evaluation.inputs import check_epsilon, check_images, check_pair, example_keys
 from cckd_jax.models import Network
+from cckd_jax.robustness.ascent import ascend
+from cckd_jax.robustness.attacks import check_search, margin_loss
+from cckd_jax.robustness.balls import BALLS
+from cckd_jax.robustness.bounds import difference_bounds
+from cckd_jax.robustness.gap_bounds import SignedGaps
+from cckd_jax.robustness.inputs import check_epsilon, check_images, check_pair, example_keys
 
 LogitsFn = Callable[[chex.Array], chex.Array]
 

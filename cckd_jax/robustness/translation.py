@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from cckd_jax.errors import InputError
-from cckd_jax.evaluation.operations import Affine, Box, Gain, Largest, Operation, Relu, Sum
 from cckd_jax.models import Classifier, Network, layers
 from cckd_jax.models.resnet import BasicBlock
+from cckd_jax.robustness.operations import POINT, Affine, Box, Gain, Largest, Operation, Reach, Relu, Sum
 
 Operations = tuple[Operation, ...]
 
@@ -63,7 +63,25 @@ def _weighted(layer: nn.Conv | nn.Dense) -> Operations:
 def _kernel(layer: nn.Conv | nn.Dense, params: Mapping[str, chex.Array]) -> Operations:
     unsigned = layer.clone(use_bias=False)
     size = {'params': {'kernel': jnp.abs(params['kernel'])}}
-    return (Affine(lambda values: layer.apply({'params': params}, values), lambda radii: unsigned.apply(size, radii)),)
+    reach = _reach(layer)
+    unpadded = layer.clone(padding=0) if reach is not None else layer
+    return (
+        Affine(
+            lambda values: layer.apply({'params': params}, values),
+            lambda radii: unsigned.apply(size, radii),
+            reach=reach,
+            unpadded=lambda values: unpadded.apply({'params': params}, values),
+        ),
+    )
+
+
+def _reach(layer: nn.Conv | nn.Dense) -> Reach | None:
+    """Of a convolution of square kernel, the same padding all around, and no dilation: those of this package."""
+    if not isinstance(layer, nn.Conv) or not isinstance(layer.padding, int) or len(set(layer.kernel_size)) != 1:
+        return None
+    if not isinstance(layer.strides, int) or layer.kernel_dilation not in (1, None):
+        return None
+    return Reach(layer.kernel_size[0], layer.strides, layer.padding)
 
 
 def _batch_norm(layer: layers.BatchNorm) -> Operations:
@@ -80,6 +98,7 @@ def _scaling(epsilon: float, params: Mapping[str, chex.Array], stats: Mapping[st
             ),
             lambda radii: radii * across(jnp.abs(scale), radii),
             mixes=False,
+            reach=POINT,
         ),
     )
 
@@ -91,7 +110,7 @@ def _pool(layer: layers.MaxPool) -> Operations:
         places = [(row, column) for row in range(layer.window) for column in range(layer.window)]
         return jnp.stack([values[:, reach(row, rows), reach(column, columns)] for row, column in places], 1)
 
-    return (Affine(windows, windows, mixes=False), Largest())
+    return (Affine(windows, windows, mixes=False, reach=Reach(layer.window, layer.stride)), Largest())
 
 
 def _local_response_norm(layer: layers.LocalResponseNorm) -> Operations:

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cckd_jax.errors import InputError
-from cckd_jax.evaluation.attacks import margin_loss
-from cckd_jax.evaluation.inputs import check_epsilon, check_images, check_takes, example_keys
+from cckd_jax.robustness.attacks import margin_loss
+from cckd_jax.robustness.inputs import check_epsilon, check_images, check_takes, example_keys
 
 # Of 10,000 queries, those at which the share of changed pixels is halved.
 _HALVINGS = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000])

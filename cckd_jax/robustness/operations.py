@@ -31,16 +31,29 @@ class Box(NamedTuple):
         return Box(self.lower + other.lower, self.upper + other.upper)
 
 
+class Reach(NamedTuple):
+    """Which rows of a map, and columns alike, an output's row i depends on: `size` from `i * stride - padding` on."""
+
+    size: int
+    stride: int = 1
+    padding: int = 0
+
+
+POINT = Reach(1)
+
+
 class Operation(Protocol):
     """What `propagation` asks of an operation.
 
     Attributes:
       mixes: whether an output depends on several inputs through weights, so that its box forgets what they share.
       linear: whether the operation is affine, so that its backward step loses nothing.
+      reach: of an operation from maps to maps, whose rows and columns are the axes before the last; None for others.
     """
 
     mixes: bool
     linear: bool
+    reach: Reach | None
 
     def interval(self, box: Box) -> Box:
         """The box of outputs."""
@@ -59,12 +72,16 @@ class Affine:
       forward: `x -> Wx + b`, of any number of rows.
       magnitude: `r -> |W| r`.
       mixes: false where every output has one input.
+      reach: of maps.
+      unpadded: `forward` without its padding, where it has any.
     """
 
     forward: Callable[[chex.Array], chex.Array]
     magnitude: Callable[[chex.Array], chex.Array]
     mixes: bool = True
     linear: bool = True
+    reach: Reach | None = None
+    unpadded: Callable[[chex.Array], chex.Array] | None = None
 
     def interval(self, box: Box) -> Box:
         middle = self.forward((box.lower + box.upper) / 2)
@@ -91,6 +108,7 @@ class Relu:
 
     mixes: bool = False
     linear: bool = False
+    reach: Reach | None = POINT
 
     def interval(self, box: Box) -> Box:
         return Box(jax.nn.relu(box.lower), jax.nn.relu(box.upper))
@@ -115,6 +133,7 @@ class Largest:
 
     mixes: bool = False
     linear: bool = False
+    reach: Reach | None = POINT
 
     def interval(self, box: Box) -> Box:
         return Box(box.lower.max(1), box.upper.max(1))
@@ -153,6 +172,7 @@ class Gain:
     gain: Callable[[Box], Box]
     mixes: bool = False
     linear: bool = False
+    reach: Reach | None = POINT
 
     def interval(self, box: Box) -> Box:
         (least, most) = self._gains(box)
@@ -185,6 +205,7 @@ class Sum:
     branches: tuple[tuple[Operation, ...], ...]
     mixes: bool = True
     linear: bool = False
+    reach: Reach | None = None
 
     def interval(self, box: Box) -> Box:
         (first, *others) = [boxes(branch, box)[-1] for branch in self.branches]
@@ -214,6 +235,13 @@ def backward(
         coefficients, more = operation.backward(coefficients, box)
         constants += more
     return coefficients, constants
+
+
+def concretised(coefficients: chex.Array, constants: chex.Array, box: Box) -> chex.Array:
+    """The least value `[B, S]` of linear functions `[B, S, ...]` over a box `[B, ...]`."""
+    (middle, radius) = ((box.lower + box.upper)[:, None] / 2, (box.upper - box.lower)[:, None] / 2)
+    lowest = coefficients * middle - jnp.abs(coefficients) * radius
+    return constants + jnp.sum(lowest, axis=tuple(range(2, lowest.ndim)))
 
 
 class Line(NamedTuple):

@@ -6,7 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from cckd_jax.evaluation.balls import Ball
+from cckd_jax.robustness.balls import Ball
 
 
 def ascend(
@@ -42,7 +42,7 @@ def ascend(
 
     Source: Madry et al. (arXiv:1706.06083), section 2.1, for the iteration; keeping the best is usual.
 
-    >>> from cckd_jax.evaluation.balls import BALLS
+    >>> from cckd_jax.robustness.balls import BALLS
     >>> height = lambda points: points.sum((1, 2, 3))
     >>> image = jnp.full((1, 1, 2, 1), 0.5)
     >>> ascend(height, image, ball=BALLS['linf'], epsilon=0.25, steps=2, step_size=0.125)[0].ravel().tolist()

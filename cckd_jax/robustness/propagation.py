@@ -7,7 +7,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from cckd_jax.evaluation.operations import Box, Operation, backward, boxes
+from cckd_jax.robustness.operations import Box, Operation, backward, boxes, concretised
+from cckd_jax.robustness.windows import fields, window_bounds
 
 Operations = tuple[Operation, ...]
 Specification = Callable[[chex.Array], chex.Array]
@@ -48,10 +49,17 @@ def bounded(operations: Operations, box: Box, propagation: Propagation) -> Bound
     if propagation.tighten:
         for place in range(1, len(operations)):
             if operations[place - 1].mixes and not _from_one(operations[: place - 1]):
-                part = Bounded(operations[:place], found[: place + 1])
-                box = found[place].meet(_reshaped(functionals(part, *_identity(found[place])), found[place]))
+                box = found[place].meet(_inside(Bounded(operations[:place], found[: place + 1])))
                 found[place:] = boxes(operations[place:], box)
     return Bounded(operations, found)
+
+
+def _inside(part: Bounded) -> Box:
+    """Linear bounds of every value of the last output."""
+    looks = fields(part.operations)
+    if looks is not None and looks[0].size < part.boxes[0].lower.shape[1]:
+        return window_bounds(part.operations, part.boxes, looks, _HELD)
+    return _reshaped(functionals(part, *_identity(part.boxes[-1])), part.boxes[-1])
 
 
 def _from_one(operations: Operations) -> bool:
@@ -83,13 +91,6 @@ def functionals(part: Bounded, specification: Specification, count: int, linear:
 
 def _lowest(part: Bounded, coefficients: chex.Array, floor: int) -> chex.Array:
     return concretised(*backward(part.operations[floor:], part.boxes[floor:], coefficients), part.boxes[floor])
-
-
-def concretised(coefficients: chex.Array, constants: chex.Array, box: Box) -> chex.Array:
-    """The least value `[B, S]` of linear functions `[B, S, ...]` over a box `[B, ...]`."""
-    (middle, radius) = ((box.lower + box.upper)[:, None] / 2, (box.upper - box.lower)[:, None] / 2)
-    lowest = coefficients * middle - jnp.abs(coefficients) * radius
-    return constants + jnp.sum(lowest, axis=tuple(range(2, lowest.ndim)))
 
 
 def in_chunks(function: Callable[[chex.Array], Box], count: int, held: list[Box]) -> Box:

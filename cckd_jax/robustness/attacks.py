@@ -8,10 +8,10 @@ import jax.numpy as jnp
 
 from cckd_jax.checks import check_labels, check_logits, check_positive
 from cckd_jax.errors import InputError, lookup
-from cckd_jax.evaluation.ascent import ascend
-from cckd_jax.evaluation.balls import BALLS
-from cckd_jax.evaluation.inputs import check_epsilon, check_images, check_takes, example_keys
 from cckd_jax.losses import cross_entropy
+from cckd_jax.robustness.ascent import ascend
+from cckd_jax.robustness.balls import BALLS
+from cckd_jax.robustness.inputs import check_epsilon, check_images, check_takes, example_keys
 
 
 def fgsm(

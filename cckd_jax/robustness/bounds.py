@@ -9,11 +9,11 @@ import jax.numpy as jnp
 
 from cckd_jax.checks import check_labels
 from cckd_jax.errors import lookup
-from cckd_jax.evaluation import propagation
-from cckd_jax.evaluation.inputs import check_epsilon, check_images, check_takes
-from cckd_jax.evaluation.operations import Box
-from cckd_jax.evaluation.translation import check_layers, operations
 from cckd_jax.models import Network
+from cckd_jax.robustness import propagation
+from cckd_jax.robustness.inputs import check_epsilon, check_images, check_takes
+from cckd_jax.robustness.operations import Box
+from cckd_jax.robustness.translation import check_layers, operations
 
 
 def logit_bounds(
