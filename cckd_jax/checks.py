@@ -31,6 +31,13 @@ def check_non_negative(**values: chex.Numeric) -> None:
             raise ValueError(f'{name} must be 0 or above, not {value}')
 
 
+def check_share(**values: chex.Numeric) -> None:
+    """Raises ValueError for a hyper-parameter outside [0, 1]; a traced one cannot be checked."""
+    for name, value in values.items():
+        if not isinstance(value, jax.core.Tracer) and not 0 <= value <= 1:
+            raise ValueError(f'{name} must be in [0, 1], not {value}')
+
+
 def check_teachers(teacher_logits: chex.Array, student_logits: chex.Array | None = None, *, at_least: int = 1) -> None:
     """Asserts that teachers' logits are float `[K, B, C]`, and the student's `[B, C]`.
 

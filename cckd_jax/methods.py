@@ -20,7 +20,7 @@ import flax.struct
 import jax.numpy as jnp
 import numpy as np
 
-from cckd_jax import losses, multi_teacher, selection
+from cckd_jax import losses, multi_teacher, robustness, selection
 from cckd_jax.errors import InputError, nearest
 from cckd_jax.models import Network
 
@@ -82,6 +82,44 @@ class Context(NamedTuple):
 def no_points(context: Context, batch: Batch) -> Points:
     """Looks at the sample itself and nowhere else."""
     return {}
+
+
+def worst_for_label(context: Context, batch: Batch, *, epsilon: float = 8 / 255, attack_steps: int = 10) -> Points:
+    """Looks where the student's cross entropy with the label is largest."""
+    objective = lambda points: losses.cross_entropy(context.student(points), batch.label)
+    return {'worst': _highest(objective, context, batch, epsilon, attack_steps)}
+
+
+def worst_for_teacher(
+    context: Context, batch: Batch, *, epsilon: float = 8 / 255, attack_steps: int = 10, temperature: float = 1.0
+) -> Points:
+    """Looks where the student is furthest from what the teacher says of the sample."""
+    teacher = batch.aux['teacher_logits'][:, 0]
+    objective = lambda points: losses.divergence(context.student(points), teacher, temperature=temperature)
+    return {'worst': _highest(objective, context, batch, epsilon, attack_steps)}
+
+
+def worst_for_both(
+    context: Context, batch: Batch, *, epsilon: float = 8 / 255, attack_steps: int = 10, temperature: float = 1.0
+) -> Points:
+    """Looks where the student is furthest from what the teacher says there."""
+    (teacher,) = context.teachers
+    objective = lambda points: losses.divergence(context.student(points), teacher(points), temperature=temperature)
+    return {'worst': _highest(objective, context, batch, epsilon, attack_steps)}
+
+
+def _highest(objective: Callable[..., chex.Array], context: Context, batch: Batch, epsilon, steps: int) -> chex.Array:
+    """The best of one projected ascent from a random point of the ball, a function of the example's key alone."""
+    (points, _) = robustness.ascend(
+        objective,
+        batch.image,
+        ball=robustness.BALLS['linf'],
+        epsilon=epsilon,
+        steps=steps,
+        step_size=2.5 * epsilon / steps,
+        keys=context.keys,
+    )
+    return points
 
 
 def everyone(context: Context, batch: Batch, points: Points, outputs: Outputs) -> chex.Array:
@@ -203,7 +241,8 @@ class Method:
         module is called with the stage features (and `train=`), and its result is `outputs.extra`.
       maps: `() -> names`, which of the teachers' feature maps are needed; the teachers are then in `context.teachers`.
       shares: `(context, batch, points, outputs) -> {name: [K, B]}`, how much each teacher counts, to be reported.
-      needs: names of what must be prepared before the loop: `teacher_logits`, `significance`.
+      needs: names of what must be prepared before the loop: `teacher_logits`, `significance`; `teacher` is the live
+        network.
       several: whether it takes several teachers, and never one.
       learning_rate: the papers' rate for this method.
 
@@ -274,18 +313,21 @@ def _bound(function: Callable[..., Any], settings: Mapping[str, Any]) -> Callabl
 def on_logits(loss: Callable[..., chex.Array]) -> Callable[..., chex.Array]:
     """Lifts a loss over (student_logits, teacher_logits, labels), or fewer of them, to a `loss` column.
 
-    The loss is given those that it names, from the first teacher; its keyword-only arguments stay the column's.
+    The loss is given those that it names, from the first teacher; its keyword-only arguments stay the column's. Names
+    with `worst` are of the points that the method looks at, where networks are in inference mode.
     """
     parameters = inspect.signature(loss).parameters.values()
     names = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
     sources = {
-        'student_logits': lambda batch, outputs: outputs.logits,
-        'teacher_logits': lambda batch, outputs: batch.aux['teacher_logits'][:, 0],
-        'labels': lambda batch, outputs: batch.label,
+        'student_logits': lambda context, batch, points, outputs: outputs.logits,
+        'teacher_logits': lambda context, batch, points, outputs: batch.aux['teacher_logits'][:, 0],
+        'labels': lambda context, batch, points, outputs: batch.label,
+        'worst_logits': lambda context, batch, points, outputs: context.student(points['worst']),
+        'worst_teacher_logits': lambda context, batch, points, outputs: context.teachers[0](points['worst']),
     }
 
     def lifted(context, batch, points, outputs, **hyperparameters):
-        return loss(*(sources[name](batch, outputs) for name in names), **hyperparameters)
+        return loss(*(sources[name](context, batch, points, outputs) for name in names), **hyperparameters)
 
     # The signature carries the hyper-parameters, which is where `Method` reads them.
     front = inspect.signature(everyone).parameters.values()
@@ -293,7 +335,80 @@ def on_logits(loss: Callable[..., chex.Array]) -> Callable[..., chex.Array]:
     return lifted
 
 
+def at_worst(loss: Callable[..., chex.Array]) -> Callable[..., chex.Array]:
+    """The same column with the student's logits at the worst point for those at the sample."""
+
+    def moved(context, batch, points, outputs, **hyperparameters):
+        outputs = outputs._replace(logits=context.student(points['worst']))
+        return loss(context, batch, points, outputs, **hyperparameters)
+
+    moved.__signature__ = inspect.signature(loss)
+    return moved
+
+
+def ramped(column: Callable[..., Any], *names: str, warm_up: int = 0, ramp: int = 10) -> Callable[..., Any]:
+    """The column with hyper-parameters that grow from 0 to their values over the epochs (`robustness.ramp`).
+
+    Args:
+      column: whose first argument is the context.
+      *names: of its hyper-parameters.
+      warm_up: default of the hyper-parameter of that name, epochs of 0.
+      ramp: the same, epochs between 0 and 1.
+    """
+    parameters = [p for p in inspect.signature(column).parameters.values() if p.name not in ('warm_up', 'ramp')]
+    own = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value)
+        for name, value in (('warm_up', warm_up), ('ramp', ramp))
+    ]
+
+    def growing(context, *rest, **hyperparameters):
+        values = _settings(growing) | hyperparameters
+        share = robustness.ramp(context.epoch, warm_up=values.pop('warm_up'), length=values.pop('ramp'))
+        return column(context, *rest, **values | {name: share * values[name] for name in names})
+
+    growing.__signature__ = inspect.Signature([*parameters, *own])
+    return growing
+
+
+def certified_gap(
+    context: Context,
+    batch: Batch,
+    points: Points,
+    outputs: Outputs,
+    *,
+    epsilon: float = 8 / 255,
+    bounds: str = 'ibp',
+    temperature: float = 1.0,
+    rho: float = 0.5,
+) -> chex.Array:
+    """`losses.faithful_certified`, of a bound through the student in training and its teacher.
+
+    A quarter of the gap of log odds bounds that of confidences, and has a gradient where bounds are wide.
+    """
+    of_odds = robustness.odds_gap_bounds(
+        context.teachers[0], context.student, batch.image, batch.label, epsilon, method=bounds
+    )
+    teacher = batch.aux['teacher_logits'][:, 0]
+    return losses.faithful_certified(outputs.logits, teacher, of_odds / 4, temperature=temperature, rho=rho)
+
+
+def certified_label(
+    context: Context,
+    batch: Batch,
+    points: Points,
+    outputs: Outputs,
+    *,
+    epsilon: float = 8 / 255,
+    bounds: str = 'ibp',
+    rho: float = 0.5,
+) -> chex.Array:
+    """`losses.certified_cross_entropy`, of bounds through the network in training."""
+    (_, upper) = robustness.difference_bounds(context.student, batch.image, batch.label, epsilon, method=bounds)
+    return losses.certified_cross_entropy(outputs.logits, upper, batch.label, rho=rho)
+
+
 _ONE_TEACHER = frozenset({'teacher_logits'})
+_LIVE_TEACHER = frozenset({'teacher_logits', 'teacher'})
 _BY_SIGNIFICANCE = {
     'weight': by_significance,
     'layout': significant_examples,
@@ -301,8 +416,11 @@ _BY_SIGNIFICANCE = {
 }
 
 _SEVERAL_TEACHERS = {'needs': _ONE_TEACHER, 'several': True}
+# Of ours, for Adam; the papers take SGD at 0.1.
+_ROBUST = {'learning_rate': 1e-3}
 
-# The three of arXiv:2102.07125 are readings of its abstract: loss, weight and mean are not known from its text.
+# The three of arXiv:2102.07125 are readings of its abstract: loss, weight and mean are not known from its text. So are
+# the two faithful ones, of arXiv:2306.04431.
 METHODS: Mapping[str, Method] = {
     'separate': Method(on_logits(losses.cross_entropy), learning_rate=1e-3),
     'kd': Method(on_logits(losses.kd), needs=_ONE_TEACHER),
@@ -329,4 +447,25 @@ METHODS: Mapping[str, Method] = {
     ),
     'ebkd': Method(multi_teacher.ebkd, shares=multi_teacher.by_entropy, **_SEVERAL_TEACHERS),
     'aekd': Method(multi_teacher.aekd, shares=multi_teacher.by_agreement, **_SEVERAL_TEACHERS),
+    'ard': Method(on_logits(losses.ard), worst_for_label, needs=_ONE_TEACHER, **_ROBUST),
+    'rslad': Method(on_logits(losses.rslad), worst_for_teacher, needs=_ONE_TEACHER, **_ROBUST),
+    'iad': Method(
+        ramped(on_logits(losses.iad), 'trust_power', warm_up=60, ramp=0),
+        worst_for_label,
+        needs=_LIVE_TEACHER,
+        **_ROBUST,
+    ),
+    'faithful_adversarial': Method(
+        ramped(on_logits(losses.faithful_adversarial), 'rho'),
+        ramped(worst_for_both, 'epsilon'),
+        needs=_LIVE_TEACHER,
+        **_ROBUST,
+    ),
+    'faithful_certified': Method(ramped(certified_gap, 'epsilon', 'rho'), needs=_LIVE_TEACHER, **_ROBUST),
+}
+
+# Training by the labels alone, for teachers that there is something to be faithful to all around a sample.
+ROBUST_TRAINING: Mapping[str, Method] = {
+    'adversarial': Method(at_worst(on_logits(losses.cross_entropy)), worst_for_label, **_ROBUST),
+    'ibp': Method(ramped(certified_label, 'epsilon', 'rho'), **_ROBUST),
 }

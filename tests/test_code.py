@@ -15,9 +15,9 @@ BELOW = {
     'selection': {'checks', 'errors'},
     'models': {'errors'},
     'data': {'errors', 'cache'},
-    'multi_teacher': {'losses', 'models', 'methods'},  # the last for its types alone
     'robustness': {'losses', 'models', 'errors', 'checks'},
-    'methods': {'losses', 'selection', 'models', 'errors', 'multi_teacher'},
+    'multi_teacher': {'losses', 'models', 'methods'},  # the last for its types alone
+    'methods': {'losses', 'selection', 'robustness', 'models', 'errors', 'multi_teacher'},
     'training': {'methods', 'models', 'data', 'errors', 'console'},
     'evaluation': {'robustness', 'losses', 'models', 'data', 'errors', 'checks'},
     'reporting': {'selection', 'console'},

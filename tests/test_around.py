@@ -1,0 +1,106 @@
+"""Methods that look around a sample, through the step: SGD throughout, because Adam hides a factor."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from helpers import Bench, Flat, assert_trees_close, assert_trees_equal, random_network
+
+from cckd_jax import losses, models, robustness, training
+from cckd_jax.data import to_unit
+from cckd_jax.methods import METHODS, self_regulated
+from cckd_jax.models import layers
+
+ALL = np.arange(32)
+SHAPE = (6, 6, 1)
+TEACHER = random_network(Flat(), SHAPE, 1)
+
+
+class Small(Flat):
+    """All that minds devices, masks or modes, and little else."""
+
+    def setup(self):
+        super().setup()
+        self.norm = layers.BatchNorm()
+        self.drop = layers.Dropout(0.3)
+
+    def stages(self):
+        return ((layers.flatten, self.hidden, self.norm, jax.nn.relu, self.drop),)
+
+
+def bench(method, devices=1, **options):
+    return Bench(method, devices=devices, **{'module': Flat(), 'shape': SHAPE, 'teachers': (TEACHER,), **options})
+
+
+@jax.jit
+def rslad(params, images, labels):
+    """By hand: four steps from each example's own start, kept where the student is furthest from the teacher at x."""
+    taught = TEACHER(images)
+    student = lambda points: models.Network(Flat(), {'params': params})(points)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(jax.random.key(0), 1), jnp.arange(32))
+    (worst, _) = robustness.ascend(
+        lambda points: losses.divergence(student(points), taught),
+        images,
+        ball=robustness.BALLS['linf'],
+        epsilon=0.1,
+        steps=4,
+        step_size=0.1 * 2.5 / 4,
+        keys=keys,
+    )
+    return losses.rslad(student(images), student(jax.lax.stop_gradient(worst)), taught)
+
+
+@jax.jit
+def certified(params, images, labels):
+    """By hand: in epoch 1 of a ramp of 4 both the radius and rho are at two fifths."""
+    student = models.Network(Flat(), {'params': params})
+    gap = robustness.odds_gap_bounds(TEACHER, student, images, labels, 0.04, method='ibp') / 4
+    return losses.faithful_certified(student(images), TEACHER(images), gap, rho=0.32)
+
+
+@pytest.mark.parametrize(
+    ('name', 'settings', 'by_hand'),
+    [
+        ('rslad', {'attack_steps': 4}, rslad),
+        ('faithful_certified', {'rho': 0.8, 'ramp': 4}, certified),
+    ],
+)
+def test_a_step_is_gradient_descent_on_the_loss_around_on_any_number_of_devices(name, settings, by_hand):
+    method = METHODS[name].configured(epsilon=0.1, **settings)
+    (alone, split) = (bench(method, devices) for devices in (1, 4))
+    before = jax.device_get(alone.state).params['student']
+    images, labels = to_unit(jnp.asarray(alone.split.images)), jnp.asarray(alone.split.labels)
+    (loss, gradient) = jax.value_and_grad(lambda params: by_hand(params, images, labels).mean())(before)
+    expected = jax.tree.map(lambda p, g: p - 0.1 * g, before, gradient)
+    for each in (alone, split):
+        (after, (metrics,)) = each.run([ALL], epoch=1)
+        assert_trees_close(after.params['student'], expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(metrics['loss'], loss, rtol=1e-5)
+    # The last batch leaves some devices without a single valid row.
+    (one, many) = (each.run([ALL[::-1], np.r_[5:17, [-1] * 20]], epoch=1) for each in (alone, split))
+    assert_trees_close(many[0].params, one[0].params, rtol=1e-3, atol=1e-5)
+    assert_trees_close(many[1][1], one[1][1], rtol=1e-3)
+    assert one[1][1]['kept'] == 12
+
+
+def test_looking_around_leaves_batch_statistics_to_the_one_forward_pass():
+    # With a rate of 0 only the statistics move, and they do not depend on where the method looks.
+    still = {'optimizer': optax.sgd(0.0), 'module': Small()}
+    (around, _) = bench(METHODS['ard'].configured(epsilon=0.3), devices=2, **still).run([ALL])
+    (plain, _) = bench(METHODS['separate'].configured(), devices=2, **still).run([ALL])
+    assert_trees_equal(around.batch_stats, plain.batch_stats)
+    assert np.abs(plain.batch_stats['student']['norm']['mean']).max() > 0
+
+
+def test_a_gated_method_packs_to_the_same_update():
+    method = dataclasses.replace(METHODS['ard'], select=self_regulated).configured(epsilon=0.1, alpha=0.0)
+    batches = [np.arange(64), np.arange(96)[::-1][:64]]
+    (masked, metrics) = bench(method, count=96).run(batches)
+    (packed, measured) = bench(method, 2, count=96, make=training.make_compact_step).run(batches)
+    assert 0 < metrics[0]['kept'] < 64
+    assert_trees_close(packed.params, masked.params, rtol=1e-3, atol=1e-5)
+    np.testing.assert_array_equal(packed.participation, masked.participation)
+    np.testing.assert_allclose(measured[0]['loss'], metrics[0]['loss'], rtol=1e-4)
