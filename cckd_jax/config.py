@@ -13,7 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from cckd_jax.errors import InputError, nearest
+from cckd_jax.errors import InputError, lookup, nearest
 
 # On the command line; a config file may have more.
 _MOST_TEACHERS = 8
@@ -41,6 +41,14 @@ def default() -> ConfigDict:
     config.weights_gradient = placeholder(bool)  # whether a gradient flows through ca_mkd's weights of feature maps
     config.largest_weight = placeholder(float)  # that aekd gives a teacher
     config.feature_cache_gib = 1.0  # teachers' feature maps that take no more on a device are computed once
+    config.epsilon = placeholder(float)  # radius around each image, in [0, 1]; customary: MNIST .1-.3, CIFAR-10 8/255
+    config.attack_steps = placeholder(int)  # of the search for the worst point
+    config.adversarial_weight = placeholder(float)  # of the worst point, against the sample, in ard and rslad
+    config.trust_power = placeholder(float)  # of iad
+    config.rho = placeholder(float)  # of what is around the sample, against the sample, in the faithful methods
+    config.warm_up = placeholder(int)  # epochs before epsilon and rho, or trust_power, are above 0
+    config.ramp = placeholder(int)  # epochs in which they grow to their values
+    config.bounds = placeholder(str)  # of faithful_certified: ibp, or crown_ibp, tighter and many times as slow
     config.self_regulate = placeholder(bool)  # puts the gate on any method, or takes it away
     config.recheck = False  # lets a sample rest until the threshold could have reached its margin; the student's alone
     config.longest_rest = placeholder(int)  # with recheck, the most epochs without a look
@@ -65,6 +73,9 @@ def default() -> ConfigDict:
     config.teacher.self_regulate = False  # the gate on its own training; its counts are the samples' significance
     config.teacher.alpha = placeholder(float)  # of its gate, 0.01 unless given
     config.teacher.margin_temperature = placeholder(float)  # of its gate, 20 unless given; 1 keeps far fewer
+    config.teacher.robust = placeholder(str)  # adversarial or ibp training; empty: on the images as they are
+    config.teacher.epsilon = placeholder(float)  # of its robust training, 8/255 unless given
+    config.teacher.ramp = placeholder(int)  # of ibp training, epochs in which its radius grows
     config.teacher.logits = placeholder(str)  # a file of logits from elsewhere: no teacher network at all
     config.teacher.seed = placeholder(int)  # the run's unless given
     config.teacher.label_noise = 0.0  # share of its training labels that are shuffled: a worse teacher, on purpose
@@ -91,6 +102,18 @@ def default() -> ConfigDict:
     config.attack.epsilon = 0.15
     config.attack.samples = 30_000
     config.attack.checkpoint = placeholder(str)  # a separately trained student, such as RUN/separate
+
+    config.evaluate = ConfigDict()  # what is measured beside accuracies, on the test split
+    config.evaluate.calibration = True
+    config.evaluate.robustness = False  # attacks on the networks themselves: minutes on a CPU
+    config.evaluate.faithfulness = False  # teacher and student around the images: minutes on a CPU
+    config.evaluate.networks = ('teacher', 'student', 'separate')  # whose; separate is the student trained alone
+    config.evaluate.epsilons = (0.1,)  # radii of the last two
+    config.evaluate.samples = 500  # images of the last two
+    config.evaluate.steps = 20  # of each search along gradients
+    config.evaluate.queries = 500  # of the search without any
+    config.evaluate.temperatures = (1.0, 20.0)  # at which cross entropy is attacked
+    config.evaluate.bounds = 'crown_ibp'  # or ibp, looser and cheaper; or crown, tighter and very slow
 
     config.save_seconds = 10.0  # a checkpoint at the end of an epoch when the last is that old; 0: every epoch
     return config
@@ -168,6 +191,9 @@ def variant(config: ConfigDict, name: str, *, narrow: Mapping[str, Any] = Mappin
     for own in config.teachers:
         if own.epochs is not None:
             own.epochs = 2
+    config.evaluate.samples = 16
+    config.evaluate.steps = 2
+    config.evaluate.queries = 10
     for part in (config.teacher, config.student):
         part.options.update(narrow)
     return config
@@ -179,13 +205,34 @@ def check(config: ConfigDict) -> None:
         _require(config, name, _or_empty(lambda value: value > 0), 'above 0')
     for name in ('batch_size', 'student.epochs', 'attack.samples'):
         _require(config, name, lambda value: value > 0, 'above 0')
-    for name in ('alpha', 'hard_weight', 'soft_weight', 'feature_weight', 'longest_rest'):
+    for name in (
+        'alpha',
+        'hard_weight',
+        'soft_weight',
+        'feature_weight',
+        'longest_rest',
+        'trust_power',
+        'warm_up',
+        'ramp',
+    ):
         _require(config, name, _or_empty(lambda value: value >= 0), '0 or above')
+    for name in ('adversarial_weight', 'rho'):
+        _require(config, name, _or_empty(lambda value: 0 <= value <= 1), 'in [0, 1]')
+    _require(config, 'epsilon', _or_empty(lambda value: 0 <= value <= 1), 'in [0, 1]: pixels are')
+    _require(config, 'attack_steps', _or_empty(lambda value: value > 0), 'above 0')
     _require(config, 'seed', lambda value: 0 <= value < 2**32, 'in [0, 2^32)')
     for name in ('optimizer.weight_decay', 'save_seconds', 'feature_cache_gib'):
         _require(config, name, lambda value: value >= 0, '0 or above')
     _require(config, 'validation_fraction', lambda value: 0 <= value < 1, 'in [0, 1)')
     _require(config, 'attack.epsilon', lambda value: 0 <= value <= 1, 'in [0, 1]: pixels are')
+    for name in ('samples', 'steps', 'queries'):
+        _require(config, f'evaluate.{name}', lambda value: value > 0, 'above 0')
+    for name in config.evaluate.networks:
+        lookup(dict.fromkeys(('teacher', 'student', 'separate')), name, 'name in evaluate.networks')
+    in_range = lambda values: values and all(0 <= value <= 1 for value in values)
+    _require(config, 'evaluate.epsilons', in_range, 'one or more in [0, 1]: pixels are')
+    above = lambda values: values and all(value > 0 for value in values)
+    _require(config, 'evaluate.temperatures', above, 'one or more above 0')
     _require(config, 'dataset.examples', lambda value: value is None or value > 0, 'above 0')
     _require(config, 'augmentation.crop', lambda value: value >= 0, '0 or above')
     _require(config, 'precision', lambda value: value in ('float32', 'bfloat16'), 'float32 or bfloat16')
@@ -206,7 +253,9 @@ def _check_teachers(config: ConfigDict) -> None:
     for group in ('teacher', *(f'teachers.{place}' for place in range(most))):
         for name in ('margin_temperature', 'learning_rate', 'epochs'):
             _require(config, f'{group}.{name}', _or_empty(lambda value: value > 0), 'above 0')
-        _require(config, f'{group}.alpha', _or_empty(lambda value: value >= 0), '0 or above')
+        for name in ('alpha', 'ramp'):
+            _require(config, f'{group}.{name}', _or_empty(lambda value: value >= 0), '0 or above')
+        _require(config, f'{group}.epsilon', _or_empty(lambda value: 0 <= value <= 1), 'in [0, 1]: pixels are')
         _require(config, f'{group}.label_noise', _or_empty(lambda value: 0 <= value <= 1), 'in [0, 1]')
         _require(config, f'{group}.seed', _or_empty(lambda value: 0 <= value < 2**32), 'in [0, 2^32)')
     for place, part in enumerate(teachers(config)):
@@ -226,6 +275,16 @@ def _check_teacher(config: ConfigDict, name: str, part: ConfigDict) -> None:
             f'{name}.self_regulate=true needs a teacher that is trained, and {name}.logits are given; '
             'give --config.significance.file instead'
         )
+    if part.logits is not None and part.robust is not None:
+        raise InputError(
+            f'{name}.robust={part.robust} needs a teacher that is trained, and {name}.logits are given; '
+            'leave one of them out'
+        )
+    for field in ('epsilon', 'ramp'):
+        if part[field] is not None and part.robust is None:
+            raise InputError(
+                f'{name}.{field} is of robust training, which the teacher does not have; set --config.{name}.robust'
+            )
     for gate in ('alpha', 'margin_temperature'):
         if part[gate] is not None and not part.self_regulate:
             raise InputError(

@@ -47,6 +47,7 @@ def digits_config(**fields):
         'teacher.epochs': 15,
         'student.epochs': 25,
         'attack.samples': 200,
+        'evaluate.calibration': False,
     }
     return changed(settings.default(), {**small, **fields})
 

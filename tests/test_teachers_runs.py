@@ -44,6 +44,7 @@ def with_a_noisy_one(trained):
         'student.learning_rate': 3e-3,
         'student.epochs': 12,
         'save_seconds': 0.0,
+        'evaluate.calibration': True,
     }
     return of_two(trained, **fields)
 
@@ -74,6 +75,10 @@ def test_a_run_of_several_teachers(noisy, trained, digits):
         assert teacher['test_accuracy'][place] == right.mean()
     together = np.exp(cached['logits'] - np.logaddexp.reduce(cached['logits'], -1, keepdims=True)).mean(1)
     assert teacher['ensemble_train_accuracy'] == np.mean(together.argmax(-1) == digits.train.labels)
+    together = np.exp(cached['test_logits'] - np.logaddexp.reduce(cached['test_logits'], -1, keepdims=True)).mean(1)
+    likelihood = -np.log(together[np.arange(360), digits.test.labels]).mean()
+    found = results['calibration']['networks']['teacher']['negative_log_likelihood']
+    np.testing.assert_allclose(found, likelihood, rtol=1e-4)
     assert json.loads((noisy / 'config.json').read_text())['teachers'].keys() == {'1', '2'}
 
 

@@ -13,7 +13,7 @@ from cckd_jax import config as settings
 from cckd_jax import data, models, training
 from cckd_jax.console import say
 from cckd_jax.errors import InputError, lookup
-from cckd_jax.experiment import directory, networks, results, significance, teachers
+from cckd_jax.experiment import around, directory, networks, results, significance, teachers
 from cckd_jax.methods import METHODS, Method, everyone, once_reached, self_regulated
 from cckd_jax.reporting import report
 from cckd_jax.reporting.files import write_json, write_text
@@ -31,6 +31,14 @@ _HYPERPARAMETERS = (
     'weights_gradient',
     'largest_weight',
     'longest_rest',
+    'epsilon',
+    'attack_steps',
+    'adversarial_weight',
+    'trust_power',
+    'rho',
+    'warm_up',
+    'ramp',
+    'bounds',
 )
 
 
@@ -55,6 +63,7 @@ def run(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Device
     parts = settings.teachers(config)
     teachers.check(config, method, parts)
     significance.check(config, method)
+    around.check(config, method, parts)
     for part in _networks_wanted(config, parts):
         networks.create_model(config, part, num_classes=2)
     folder = Path(workdir).expanduser()
@@ -100,6 +109,7 @@ def _run(config: ConfigDict, method: Method, folder: Path, devices: list[jax.Dev
         modules.append(networks.create_model(config, part, dataset.num_classes))
         models.check_fits(part.model, modules[-1], dataset.image_shape, dataset.num_classes)
     teachers.check_maps(this, method, modules[0], modules[1:])
+    around.check_layers(this, method)
     # Whatever is given is read before anything is trained, and before the workdir becomes this config's.
     given = teachers.read_given(this)
     separate = None

@@ -113,6 +113,7 @@ def train_network(
         **_network_facts(this, part),
         'method': method_name,
         'gate': method.gate,
+        'epsilon': method.hyperparameters.get('epsilon'),
         'train_data': split.fingerprint(),
     }
     if labels is not None:

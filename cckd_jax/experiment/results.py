@@ -3,6 +3,7 @@
 import importlib.metadata
 import subprocess
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from cckd_jax import data, evaluation, models
-from cckd_jax.experiment import teachers
+from cckd_jax.experiment import calibration, faithfulness, robustness, teachers
+from cckd_jax.experiment.judged import Judged, judged
 from cckd_jax.experiment.networks import Run, Trained
 from cckd_jax.experiment.teachers import Teachers
 from cckd_jax.methods import Method
 from cckd_jax.reporting import figures
 from cckd_jax.reporting import teachers as pictures
+
+# Each a setting of `config.evaluate`, and a section of the report.
+SECTIONS: Mapping[str, Callable[[Run, Judged], dict[str, Any]]] = {
+    'calibration': calibration.measure,
+    'robustness': robustness.measure,
+    'faithfulness': faithfulness.measure,
+}
 
 
 def evaluate(
@@ -38,10 +47,11 @@ def evaluate(
     together = evaluation.correct(evaluation.ensemble(taught.outputs.train), dataset.train.labels)
     (success, failure) = evaluation.transfer_rates(together, student_train)
     attack = attack_transfer(this, student.network, separate.network)
+    found = judged(this, taught, student, separate)
     tests = {
-        'student': _accuracy(this, student.network, dataset.test),
-        'separate': _accuracy(this, separate.network, dataset.test),
+        name: float(evaluation.correct(found.logits[name], dataset.test.labels).mean()) for name in found.students()
     }
+    tests.setdefault('separate', tests['student'])
     each = [_teacher(this, taught, place) for place in range(len(this.teachers))]
     by_name = dict(zip(teachers.names(len(each)), each, strict=True))
     used = sum(row['samples_used'] for row in student.rows)
@@ -88,6 +98,7 @@ def evaluate(
             'seconds': student.seconds,
         },
         'separate': {'test_accuracy': tests['separate'], 'epochs': separate.meta['epochs']},
+        **{name: measure(this, found) if config.evaluate[name] else None for name, measure in SECTIONS.items()},
         'attack': {name: attack[name] for name in ('epsilon', 'samples', 'accuracy_of_attacked')},
         'seconds': sum(sum(row['epoch_seconds'] for row in rows) for rows in runs.values())
         + time.monotonic()
@@ -126,12 +137,14 @@ def _teacher(this: Run, taught: Teachers, place: int) -> dict[str, Any]:
         'train_accuracy': right(outputs.train, this.dataset.train),
     }
     if network is None:
-        given = dict.fromkeys(('parameters', 'epochs', 'label_noise'))
+        given = dict.fromkeys(('parameters', 'epochs', 'method', 'epsilon', 'label_noise'))
         return {'model': 'logits', **given, **measured, 'seconds': 0.0}
     return {
         'model': network.meta['model'],
         'parameters': _parameters(network.network),
         'epochs': network.meta['epochs'],
+        'method': network.meta['method'],
+        'epsilon': network.meta.get('epsilon'),
         'label_noise': network.meta.get('label_noise', 0.0),
         **measured,
         'seconds': network.seconds,
@@ -176,11 +189,6 @@ def attack_transfer(this: Run, student: models.Network, attacked: models.Network
         'accuracy': float((by_student == labels).mean()),
         'accuracy_of_attacked': float((by_attacked == labels).mean()),
     }
-
-
-def _accuracy(this: Run, network: models.Network, split: data.Split) -> float:
-    logits = evaluation.predict(network, split.images, devices=this.devices)
-    return float(evaluation.correct(logits, split.labels).mean())
 
 
 def _parameters(network: models.Network) -> int:

@@ -12,14 +12,17 @@ from ml_collections import ConfigDict
 
 from cckd_jax import data, evaluation, models
 from cckd_jax.console import say
-from cckd_jax.errors import InputError
+from cckd_jax.errors import InputError, lookup
 from cckd_jax.experiment import networks
 from cckd_jax.experiment.networks import Run, Trained
-from cckd_jax.methods import METHODS, TEACHER_OUTPUTS, Method, self_regulated
+from cckd_jax.methods import METHODS, ROBUST_TRAINING, TEACHER_OUTPUTS, Method, self_regulated
 from cckd_jax.models import Network
 from cckd_jax.multi_teacher import MAP_STAGES
 from cckd_jax.training import teacher_outputs
 from cckd_jax.training.teacher_outputs import TeacherOutputs
+
+# What a teacher's settings say of the method that it is trained by.
+_OF_METHOD = ('alpha', 'margin_temperature', 'epsilon', 'ramp')
 
 
 class Teachers(NamedTuple):
@@ -39,16 +42,23 @@ def names(count: int) -> list[str]:
 
 
 def resolve_method(part: ConfigDict) -> Method:
-    """What a teacher is trained by: the labels alone, with its own gate where `self_regulate` asks for it.
+    """What a teacher is trained by: the labels alone, robustly and with its own gate where its settings ask for that.
 
     Its gate looks at every sample in every epoch, whatever `recheck` says: significance is how often a sample takes
     part, and one that the teacher forgets unseen would not be counted.
+
+    Raises:
+      InputError: there is no robust training of that name, or it has no use for a setting.
     """
-    method = dataclasses.replace(METHODS['separate'], learning_rate=part.learning_rate)
-    if not part.self_regulate:
-        return method
-    gate = {name: part[name] for name in ('alpha', 'margin_temperature') if part[name] is not None}
-    return dataclasses.replace(method, select=self_regulated).configured(**gate)
+    method = METHODS['separate']
+    if part.robust is not None:
+        method = lookup(ROBUST_TRAINING, part.robust, 'teacher.robust')
+    if part.self_regulate:
+        method = dataclasses.replace(method, select=self_regulated)
+    given = {name: part[name] for name in _OF_METHOD if part[name] is not None}
+    for name in given.keys() - method.hyperparameters:
+        raise InputError(f'{part.robust} training has no {name}; leave out --config.teacher.{name}')
+    return dataclasses.replace(method.configured(**given), learning_rate=part.learning_rate)
 
 
 def seeds(config: ConfigDict, parts: Sequence[ConfigDict]) -> list[int]:
@@ -123,7 +133,9 @@ def read_given(this: Run) -> list[Trained | TeacherOutputs | None]:
                 raise InputError(f'{path} holds {held} teachers, {wanted}')
             found.append(logits)
         elif part.checkpoint:
-            found.append(networks.restore(this, part.checkpoint, part))
+            asked = {'method': part.robust, 'epsilon': part.epsilon}
+            expected = {name: value for name, value in asked.items() if value is not None}
+            found.append(networks.restore(this, part.checkpoint, part, **expected))
         else:
             found.append(None)
     return found
@@ -137,7 +149,18 @@ def obtain(this: Run, given: Sequence[Trained | TeacherOutputs | None]) -> Teach
         labels = None
         if part.label_noise:
             labels = data.shuffled_labels(this.dataset.train.labels, part.label_noise, seed=seed)
-        found.append(one or networks.train_network(this, name, part, resolve_method(part), seed=seed, labels=labels))
+        found.append(
+            one
+            or networks.train_network(
+                this,
+                name,
+                part,
+                resolve_method(part),
+                method_name=part.robust or 'separate',
+                seed=seed,
+                labels=labels,
+            )
+        )
     trained = tuple(each if isinstance(each, Trained) else None for each in found)
     depends_on = [each.network.variables if isinstance(each, Trained) else each for each in found]
     outputs = _kept_with_run(this, depends_on, lambda: teacher_outputs.stack([_outputs(this, each) for each in found]))
@@ -149,7 +172,7 @@ def prepare(this: Run, method: Method, teachers: Teachers) -> tuple[dict[str, An
 
     Where images are augmented nothing is constant. Feature maps are where they take little enough.
     """
-    if not method.said:
+    if not (method.said or 'teacher' in method.needs):
         return {}, []
     live = [each.network for each in teachers.networks if each is not None]
     config = this.config
@@ -160,7 +183,7 @@ def prepare(this: Run, method: Method, teachers: Teachers) -> tuple[dict[str, An
     aux: dict[str, Any] = {'teacher_logits': teachers.outputs.train} if 'teacher_logits' in method.said else {}
     maps = method.maps()
     if not maps:
-        return aux, []
+        return aux, live if 'teacher' in method.needs else []
     size = sum(_map_bytes(this, network, MAP_STAGES[name]) for name in maps for network in live) / 2**30
     text = f'student: the feature maps of {len(live)} teachers take {size:.3g} GiB on each device'
     if size > config.feature_cache_gib:

@@ -15,7 +15,7 @@ Rows = Sequence[Mapping[str, Any]]
 # Okabe and Ito's palette: told apart with any colour vision.
 COLORS = {'teacher': '#0072B2', 'student': '#D55E00', 'separate': '#009E73', 'threshold': '#555555'}
 TEACHER_COLORS = ('#0072B2', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#F0E442', '#999999', '#005A3C')
-_LABELS = {'separate': 'student alone'}
+LABELS = {'teacher': 'teacher', 'student': 'student', 'separate': 'student alone'}
 
 
 def curves(path: Path, runs: Mapping[str, Rows], accuracies: Mapping[str, float | None]) -> None:
@@ -30,7 +30,7 @@ def curves(path: Path, runs: Mapping[str, Rows], accuracies: Mapping[str, float 
     (loss, accuracy) = figure.subplots(1, 2)
     for name, rows in runs.items():
         color = _color(name)
-        style = {'color': color, 'label': _LABELS.get(name, name.replace('_', ' ')), 'linewidth': 1.5}
+        style = {'color': color, 'label': LABELS.get(name, name.replace('_', ' ')), 'linewidth': 1.5}
         epochs = [row['epoch'] + 1 for row in rows]
         loss.plot(epochs, [_or_nan(row['loss']) for row in rows], **style)
         accuracy.plot(epochs, [_or_nan(row['train_accuracy']) for row in rows], **style)

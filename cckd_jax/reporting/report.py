@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cckd_jax.reporting import paper, teachers
+from cckd_jax.reporting import calibration, faithfulness, paper, robustness, teachers
 
 _ROWS = (
     ('teacher.test_accuracy', 'Teacher, test accuracy', '.2%'),
@@ -69,6 +69,9 @@ def render(results: Mapping[str, Any]) -> str:
         '',
         '![adversarial examples](figures/adversarial.png)',
         '',
+        *calibration.section(results['calibration']),
+        *robustness.section(results['robustness']),
+        *faithfulness.section(results['faithfulness']),
         '## How it was made',
         '',
         '| | |',
@@ -124,12 +127,15 @@ def _significance(found: Mapping[str, Any] | None) -> list[str]:
 
 def _name(network: Mapping[str, Any]) -> str:
     if isinstance(network['model'], list):
-        both = zip(network['model'], network['parameters'], strict=True)
-        each = [{'model': model, 'parameters': size} for model, size in both]
+        lists = {name: values for name, values in network.items() if isinstance(values, list)}
+        each = [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
         return f'{", ".join(map(_name, each[:-1]))} and {_name(each[-1])}'
     if network['parameters'] is None:
         return 'A file of logits'
-    return f'{network["model"]} ({network["parameters"]:,} parameters)'
+    robust = ''
+    if network.get('epsilon') is not None:
+        robust = f', trained by {network["method"]}, ε = {network["epsilon"]:.4g}'
+    return f'{network["model"]} ({network["parameters"]:,} parameters{robust})'
 
 
 def _epochs(teacher: Mapping[str, Any]) -> str:
