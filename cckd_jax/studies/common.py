@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from cckd_jax import experiment
 from cckd_jax.errors import InputError, lookup
 from cckd_jax.reporting.files import write_json, write_text
-from cckd_jax.statistics import estimate, verdict
+from cckd_jax.statistics import Estimate, estimate, verdict
 
 Record = Mapping[str, Any]
 
@@ -88,10 +88,15 @@ def accuracy(records: Iterable[Record]) -> dict[str, Any]:
     return estimate([record['test_accuracy'] for record in records])._asdict()
 
 
-def gained(first: Mapping[int, Record], second: Mapping[int, Record]) -> dict[str, Any] | None:
-    """The difference of test accuracies within each seed that both have, and what it allows to be said; or None."""
+def difference(first: Mapping[int, Record], second: Mapping[int, Record], measure: str) -> Estimate | None:
+    """What the first row has more than the second within the seeds that both have; None where they share none."""
     shared = sorted(first.keys() & second.keys())
     if not shared:
         return None
-    difference = estimate([first[seed]['test_accuracy'] - second[seed]['test_accuracy'] for seed in shared])
-    return {'accuracy': difference._asdict(), 'verdict': verdict(difference)}
+    return estimate([first[seed][measure] - second[seed][measure] for seed in shared])
+
+
+def gained(first: Mapping[int, Record], second: Mapping[int, Record]) -> dict[str, Any] | None:
+    """The `difference` of test accuracies, and what it allows to be said; or None."""
+    found = difference(first, second, 'test_accuracy')
+    return found and {'accuracy': found._asdict(), 'verdict': verdict(found)}
