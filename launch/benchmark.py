@@ -4,8 +4,9 @@
     python launch/benchmark.py --suite=epoch --peer=torch --data_dir=DIR
 
 Suites: step (networks and methods: images/s, compile time), epoch (whole epochs, by way of skipping samples), memory,
-scaling (against examples, classes, devices). With --peer=torch the same work in PyTorch takes turns with ours and the
-ratios are printed; it needs pip install -e '.[peer]' and a checkout. Keep the machine quiet meanwhile.
+scaling (against examples, classes, devices), around (attacks and bounds). With --peer=torch the same work in PyTorch
+takes turns with ours and the ratios are printed; it needs pip install -e '.[peer]' and a checkout. Keep the machine
+quiet meanwhile.
 """
 
 import argparse

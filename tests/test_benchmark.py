@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cckd_jax.benchmark import sides
+from cckd_jax.benchmark import sides, suites
 from cckd_jax.errors import InputError
 
 LAUNCH = Path(__file__).parents[1] / 'launch' / 'benchmark.py'
@@ -64,6 +64,17 @@ def test_the_step_suite_prints_a_table_and_writes_its_numbers(tmp_path):
         ['lenet5_half', 'forward'],
         ['lenet5_half', 'kd'],
     ]
+
+
+def test_the_suite_of_attacks_and_bounds(monkeypatch, tmp_path):
+    few = {'forward': 2, 'bounds, crown_ibp': 2}
+    monkeypatch.setattr(suites, '_AROUND', few)
+    options = suites.Options(8, 1, 2, ['lenet5_half'], ['kd'], 'mnist', None, None)
+    (numbers, table) = suites.around(options, tmp_path)
+    assert [row[1] for row in table[1:]] == list(few)
+    assert numbers['lenet5_half'].keys() == few.keys()
+    seconds = [each['seconds_an_image']['median'] for each in numbers['lenet5_half'].values()]
+    assert min(seconds[1:]) > seconds[0] > 0
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from cckd_jax import cache, cpu, data, evaluation, models, training
 from cckd_jax.benchmark import protocol
 from cckd_jax.methods import METHODS, Method, once_reached
 from cckd_jax.reporting.metrics import MetricsWriter, read_rows
+from cckd_jax.robustness.propagation import PROPAGATIONS
 from cckd_jax.training.state import Frozen, TrainState
 
 Measured = Iterator[dict[str, Any]]
@@ -92,6 +93,47 @@ def forward(network: str, arrays: str, batch_size: int, steps: int) -> Measured:
     while True:
         take()
         yield {'seconds': take()}
+
+
+def around(network: str, arrays: str, what: str, images: int) -> Measured:
+    """Seconds an image that an attack or a bound takes, on images of one batch and a network with its first weights.
+
+    The gap is of two networks of the same kind; `square` has 100 queries, `pgd` 20 steps.
+    """
+    student = Student(network, arrays, METHODS['separate'].configured(), 'masked')
+    variables = student.begin()[0].student
+    pixels, labels = jnp.asarray(student.split.images[:images]), jnp.asarray(student.split.labels[:images])
+    keys = jax.random.split(jax.random.key(0), images)
+    work = jax.jit(
+        lambda variables, pixels: AROUND[what](models.Network(student.module, variables), pixels, labels, keys)
+    )
+
+    while True:
+        started = time.perf_counter()
+        jax.block_until_ready(work(variables, data.to_unit(pixels)))
+        yield {'seconds': (time.perf_counter() - started) / images}
+
+
+_RADIUS = 0.1
+AROUND = {
+    'forward': lambda network, images, labels, keys: network(images),
+    'fgsm': lambda network, images, labels, keys: evaluation.fgsm(network, images, labels, epsilon=_RADIUS),
+    'pgd': lambda network, images, labels, keys: evaluation.pgd(
+        network, images, labels, epsilon=_RADIUS, steps=20, key=keys
+    ),
+    'square': lambda network, images, labels, keys: evaluation.square(
+        network, images, labels, epsilon=_RADIUS, queries=100, key=keys
+    ),
+    **{
+        f'bounds, {method}': lambda network, images, labels, keys, method=method: evaluation.difference_bounds(
+            network, images, labels, _RADIUS, method=method
+        )
+        for method in PROPAGATIONS
+    },
+    'gap, crown_ibp': lambda network, images, labels, keys: evaluation.confidence_gap_bounds(
+        network, network, images, labels, _RADIUS, method='crown_ibp'
+    ),
+}
 
 
 def epochs(
@@ -194,6 +236,7 @@ if __name__ == '__main__':
         {
             'step': step,
             'forward': forward,
+            'around': around,
             'epochs': epochs,
             'compiled': compiled,
             'teacher': teacher,

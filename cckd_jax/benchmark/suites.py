@@ -222,11 +222,45 @@ def scaling(options: Options, folder: Path) -> Result:
     return Result(numbers, table)
 
 
+def around(options: Options, folder: Path) -> Result:
+    """Milliseconds an image that attacks and bounds take, by network; CROWN for the LeNets alone."""
+    numbers: dict[str, Any] = {}
+    table = [['network', 'what', 'ms/image', 'least', 'most', 'forward passes']]
+    for network in options.networks:
+        arrays = synthetic(folder, network)
+        forward = None
+        for what, images in _AROUND.items():
+            if what == 'bounds, crown' and not network.startswith('lenet'):
+                continue
+            with ours() as side:
+                side.open('around', network=network, arrays=arrays, what=what, images=images)
+                found = in_turns({'ours': side}, rounds=options.rounds, title=f'{network} {what}')['ours']
+            seconds = spread([each['seconds'] for each in found])
+            numbers.setdefault(network, {})[what] = {'seconds_an_image': seconds, 'images': images}
+            forward = forward or seconds['median']
+            times = [f'{1e3 * seconds[place]:.3g}' for place in ('median', 'least', 'most')]
+            table.append([network, what, *times, f'{seconds["median"] / forward:,.0f}'])
+    return Result(numbers, table)
+
+
+# How many images are looked at together: bounds hold coefficients of every value in a network.
+_AROUND = {
+    'forward': 128,
+    'fgsm': 128,
+    'pgd': 128,
+    'square': 128,
+    'bounds, ibp': 128,
+    'bounds, crown_ibp': 128,
+    'bounds, crown': 16,
+    'gap, crown_ibp': 128,
+}
+
 SUITES: Mapping[str, Callable[[Options, Path], Result]] = {
     'step': step,
     'epoch': epoch,
     'memory': memory,
     'scaling': scaling,
+    'around': around,
 }
 
 
