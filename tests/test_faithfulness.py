@@ -148,6 +148,21 @@ def test_the_gap_of_log_odds_teaches_where_that_of_confidences_is_flat():
     assert 1 < largest(evaluation.odds_gap_bounds) < np.inf
 
 
+def test_a_student_that_is_sure_to_the_last_digit_does_not_hide_its_gap():
+    # Logits in the thousands: confidences are 0 or 1, and flat, at almost every point.
+    (_, student, images, _) = pair(3, scale=1.0, batch=8)
+    sharp = lambda points: 2000.0 * student(points)
+    labels = jnp.argmax(student(images), -1)
+    gradient = jax.grad(lambda points: jax.nn.softmax(sharp(points))[jnp.arange(8), labels].sum())(images)
+    assert np.mean(np.abs(gradient).max((1, 2, 3)) == 0) > 0.5
+    moved = evaluation.pgd(student, images, labels, epsilon=0.1, steps=10, loss='margin')
+    fooled = np.asarray(student(moved)).argmax(-1) != labels
+    assert fooled.any()
+    constant = lambda points: 8.0 * jax.nn.one_hot(labels, 4) + 0 * student(points)
+    gap = evaluation.attack_gap(constant, sharp, images, labels, 0.1, steps=10)
+    assert (gap[fooled] > 0.4).all()
+
+
 def test_gradients_of_the_gap_are_finite_for_differences_in_the_hundreds():
     _, student, images, labels = pair(0, scale=500.0)
     teacher = random_network(STUDENT, SHAPE, 1, 500.0)

@@ -79,9 +79,11 @@ def signed_attack_gaps(
     step_size: chex.Numeric | None = None,
     restarts: chex.Numeric = 1,
 ) -> SignedGaps:
-    """Lower bounds of over- and under-confidence of the student on the label, over the ball.
+    r"""Lower bounds of over- and under-confidence of the student on the label, over the ball.
 
-    Projected sign ascent on each signed gap, from the image itself and from random starts; the best point is kept.
+    Projected sign ascent on each signed gap, from the image itself and from random starts, along its own gradient and
+    along that of the log odds $\log p_y / (1 - p_y)$: a network that is sure to the last digit, as one trained at a
+    high temperature is, has no gradient in its confidences. The best point is kept.
 
     Args:
       teacher: `[B, H, W, C] -> [B, classes]`, for example a `models.Network`.
@@ -111,16 +113,14 @@ def signed_attack_gaps(
     _check(teacher, student, images, epsilon, steps, step_size, restarts)
     check_labels(labels, images)
 
-    def over(points: chex.Array) -> chex.Array:
-        confidence = lambda network: jnp.take_along_axis(jax.nn.softmax(network(points)), labels[:, None], 1)[:, 0]
-        return confidence(student) - confidence(teacher)
+    between = lambda measure, points: measure(student(points), labels) - measure(teacher(points), labels)
 
-    return SignedGaps(
-        *(
-            _highest(objective, images, epsilon, key, steps, step_size, restarts)
-            for objective in (over, lambda points: -over(points))
-        )
-    )
+    def highest(sign: float) -> chex.Array:
+        objective, odds = (lambda points, of=of: sign * between(of, points) for of in (_confidence, _log_odds))
+        found = [_highest(objective, images, epsilon, key, steps, step_size, restarts, guide) for guide in (None, odds)]
+        return jnp.maximum(*found)
+
+    return SignedGaps(highest(1.0), highest(-1.0))
 
 
 def attack_agreement(
@@ -245,6 +245,16 @@ def faithful_fraction(gaps: np.ndarray, kappas: np.ndarray) -> np.ndarray:
     return (gaps[None] <= kappas[:, None]).mean(-1)
 
 
+def _confidence(logits: chex.Array, labels: chex.Array) -> chex.Array:
+    return jnp.take_along_axis(jax.nn.softmax(logits), labels[:, None], 1)[:, 0]
+
+
+def _log_odds(logits: chex.Array, labels: chex.Array) -> chex.Array:
+    others = ~jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
+    own = jnp.take_along_axis(logits, labels[:, None], 1)[:, 0]
+    return own - jax.nn.logsumexp(logits, axis=-1, where=others)
+
+
 def _check(teacher, student, images, epsilon, steps, step_size, restarts) -> None:
     check_images(images)
     check_epsilon(epsilon)
@@ -252,12 +262,13 @@ def _check(teacher, student, images, epsilon, steps, step_size, restarts) -> Non
     check_pair(teacher, student, images)
 
 
-def _highest(objective, images, epsilon, key, steps, step_size, restarts) -> chex.Array:
+def _highest(objective, images, epsilon, key, steps, step_size, restarts, guide=None) -> chex.Array:
     search = {
         'ball': BALLS['linf'],
         'epsilon': epsilon,
         'steps': steps,
         'step_size': 2.5 * epsilon / steps if step_size is None else step_size,
+        'guide': guide,
     }
     (_, highest) = ascend(objective, images, **search)
     if key is None:

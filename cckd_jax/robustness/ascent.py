@@ -19,6 +19,7 @@ def ascend(
     step_size: chex.Numeric,
     keys: chex.Array | None = None,
     restarts: chex.Numeric = 1,
+    guide: Callable[[chex.Array], chex.Array] | None = None,
 ) -> tuple[chex.Array, chex.Array]:
     r"""The best point that projected gradient ascent meets in the ball around each image, and its value.
 
@@ -36,6 +37,7 @@ def ascend(
       keys: `[B]`; restart r of an example starts from a point drawn with its key folded with r. None: one ascent, from
         the image itself.
       restarts: how many, with keys.
+      guide: `[B, H, W, C] -> [B]`, whose gradient is followed in place of the objective's, where that one is flat.
 
     Returns:
       (points `[B, H, W, C]`, values `[B]`).
@@ -56,8 +58,10 @@ def ascend(
 
     def step(_, carried):
         (best, points) = carried
-        (values, pullback) = jax.vjp(objective, points)
+        (values, pullback) = jax.vjp(objective if guide is None else guide, points)
         (gradient,) = pullback(jnp.ones_like(values))
+        if guide is not None:
+            values = objective(points)
         return better(best, points, values), ball.within(points + step_size * ball.direction(gradient), images, epsilon)
 
     def climb(best, start):
