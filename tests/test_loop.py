@@ -111,6 +111,15 @@ def test_a_workdir_in_use_is_refused(tmp_path, one_device):
         experiment.run(config, tmp_path / 'run', devices=one_device)
 
 
+def test_a_run_without_its_results_evaluates_again(whole, tmp_path, one_device, capsys):
+    workdir = tmp_path / 'run'
+    shutil.copytree(whole, workdir)
+    (workdir / 'results.json').unlink()
+    student = run_short(workdir, one_device)['student']
+    assert student == json.loads((whole / 'results.json').read_text())['student']
+    assert 'student: all' in capsys.readouterr().err
+
+
 def test_a_finished_run_does_nothing(whole, one_device, capsys):
     before = {path: path.stat().st_mtime_ns for path in whole.rglob('*') if path.is_file()}
     results = run_short(whole, one_device)

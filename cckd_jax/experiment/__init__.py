@@ -68,7 +68,7 @@ def run(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Device
         networks.create_model(config, part, num_classes=2)
     folder = Path(workdir).expanduser()
     with directory.opened(folder, config):
-        if (folder / 'report.md').exists():
+        if all((folder / name).exists() for name in ('results.json', 'report.md')):
             say(f'{folder} is complete: {folder / "report.md"}')
             return json.loads((folder / 'results.json').read_text(encoding='utf-8'))
         return _run(config, method, folder, list(devices or jax.local_devices()))
