@@ -87,6 +87,9 @@ def test_the_papers_numbers_stand_beside_a_run_of_its_row(trained):
     assert 'This run: teacher 15, student 25 epochs.' in text
     results['method'] = 'kd'
     assert '0.8623%' not in report.render(results)
+    for of_another_kind in ({'epsilon': 0.1}, {'label_noise': 0.5}):
+        other = {**results, 'teacher': {**results['teacher'], **of_another_kind}}
+        assert '| paper |' not in report.render(other)
 
 
 def test_a_rate_without_a_denominator_is_said_so(trained):

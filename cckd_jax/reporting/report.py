@@ -18,7 +18,7 @@ _ROWS = (
 
 def render(results: Mapping[str, Any]) -> str:
     """The report of a run from its `results.json`."""
-    quoted = paper.numbers(results['dataset'], results['student']['model'], results['method'])
+    quoted = _quoted(results)
     student, teacher, attack = results['student'], results['teacher'], results['attack']
     lines = [
         f'# {results["method"]} on {results["dataset"]}',
@@ -123,6 +123,14 @@ def _significance(found: Mapping[str, Any] | None) -> list[str]:
         '![what significance goes with](figures/significance_relations.png)',
         '',
     ]
+
+
+def _quoted(results: Mapping[str, Any]) -> Mapping[str, float]:
+    """The paper's numbers, where there is one teacher and it learnt from the labels as they are."""
+    teacher = results['teacher']
+    if isinstance(teacher['model'], list) or teacher['epsilon'] is not None or teacher['label_noise']:
+        return {}
+    return paper.numbers(results['dataset'], results['student']['model'], results['method'])
 
 
 def _name(network: Mapping[str, Any]) -> str:
