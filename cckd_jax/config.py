@@ -19,6 +19,7 @@ from cckd_jax.errors import InputError, lookup, nearest
 _MOST_TEACHERS = 8
 # Which one teacher it is, and not of what kind: the others do not take it over from the first.
 _OF_ONE_TEACHER = ('seed', 'checkpoint', 'logits')
+_OF_GATE = ('alpha', 'margin_temperature')
 
 
 def default() -> ConfigDict:
@@ -89,6 +90,9 @@ def default() -> ConfigDict:
     config.student.epochs = 200
     config.student.learning_rate = placeholder(float)
 
+    config.separate = ConfigDict()  # the student trained alone, by the labels
+    config.separate.learning_rate = placeholder(float)  # 1e-3 unless given, as the CCKD paper has it
+
     config.significance = ConfigDict()
     config.significance.normalization = 'epochs'  # or max, or mean_one
     config.significance.file = placeholder(str)  # RUN/significance.npz, or one's own counts: used, not the teacher's
@@ -131,7 +135,7 @@ def teachers(config: ConfigDict) -> list[ConfigDict]:
     """The settings of each teacher: those of `config.teacher`, and over them what `config.teachers` has at its index.
 
     Checkpoint, logits and seed of `config.teacher` are the first's alone. Options belong to a model: where an index
-    names another one, they begin anew.
+    names another one, they begin anew; and where it takes the gate away, the gate's settings go with it.
 
     >>> config = default()
     >>> config.num_teachers = 3
@@ -147,6 +151,8 @@ def teachers(config: ConfigDict) -> list[ConfigDict]:
                 part[name] = None
         if own.model is not None:
             part.options = ConfigDict()
+        if own.self_regulate is False:
+            part.update(dict.fromkeys(_OF_GATE))
         part.options.update(own.options)
         part.update({name: value for name, value in own.items() if name != 'options' and value is not None})
         found.append(part.lock())
@@ -156,11 +162,12 @@ def teachers(config: ConfigDict) -> list[ConfigDict]:
 def as_dict(config: ConfigDict) -> dict[str, Any]:
     """The settings as JSON has them; of `teachers` those alone that are given, by index."""
     found = json.loads(config.to_json())
-    found['teachers'] = {str(place): own for place, own in _given_teachers(config)}
+    found['teachers'] = {str(place): own for place, own in given_teachers(config)}
     return found
 
 
-def _given_teachers(config: ConfigDict) -> Iterator[tuple[int, dict[str, Any]]]:
+def given_teachers(config: ConfigDict) -> Iterator[tuple[int, dict[str, Any]]]:
+    """What `config.teachers` has of its own, by index."""
     for place, own in enumerate(config.teachers):
         given = {name: value for name, value in json.loads(own.to_json()).items() if value not in (None, {})}
         if given:
@@ -201,7 +208,13 @@ def variant(config: ConfigDict, name: str, *, narrow: Mapping[str, Any] = Mappin
 
 def check(config: ConfigDict) -> None:
     """Raises InputError for the first value that no run can use, naming it and what it may be."""
-    for name in ('temperature', 'confidence_temperature', 'margin_temperature', 'student.learning_rate'):
+    for name in (
+        'temperature',
+        'confidence_temperature',
+        'margin_temperature',
+        'student.learning_rate',
+        'separate.learning_rate',
+    ):
         _require(config, name, _or_empty(lambda value: value > 0), 'above 0')
     for name in ('batch_size', 'student.epochs', 'attack.samples'):
         _require(config, name, lambda value: value > 0, 'above 0')
@@ -244,7 +257,7 @@ def check(config: ConfigDict) -> None:
 def _check_teachers(config: ConfigDict) -> None:
     most = len(config.teachers)
     _require(config, 'num_teachers', lambda value: 1 <= value <= most, f'from 1 to {most}, the length of teachers')
-    for place, own in _given_teachers(config):
+    for place, own in given_teachers(config):
         if place >= config.num_teachers:
             raise InputError(
                 f'teachers.{place}.{next(iter(own))} is given, and num_teachers={config.num_teachers}, counted from 0; '
@@ -285,7 +298,7 @@ def _check_teacher(config: ConfigDict, name: str, part: ConfigDict) -> None:
             raise InputError(
                 f'{name}.{field} is of robust training, which the teacher does not have; set --config.{name}.robust'
             )
-    for gate in ('alpha', 'margin_temperature'):
+    for gate in _OF_GATE:
         if part[gate] is not None and not part.self_regulate:
             raise InputError(
                 f'{name}.{gate} is of the gate that the teacher does not have; set --config.{name}.self_regulate=true'

@@ -204,14 +204,21 @@ def by_agreement(
 
 
 def by_label(
-    context: 'Context', batch: 'Batch', points: 'Points', outputs: 'Outputs', *, feature_weight: float = 50.0
+    context: 'Context',
+    batch: 'Batch',
+    points: 'Points',
+    outputs: 'Outputs',
+    *,
+    feature_weight: float = 50.0,
+    reduction: str = 'official',
 ) -> Mapping[str, chex.Array]:
-    """How much each teacher, and its feature map, counts in `ca_mkd`."""
+    """How much each teacher, and its feature map, counts in `ca_mkd`; maps that have not joined count nothing."""
     weights = {'logits': losses.ca_mkd_weights(_by_teacher(batch), batch.label)}
     if feature_weight == 0:
         return weights
     read = _read_by_teachers(context, outputs)
-    return {**weights, 'maps': losses.ca_mkd_feature_weights(read, batch.label)}
+    joined = (reduction == 'paper') | (context.epoch > 0)
+    return {**weights, 'maps': jnp.where(joined, losses.ca_mkd_feature_weights(read, batch.label), 0.0)}
 
 
 def _shapes(name: str, teachers: tuple[nn.Module, ...], image_shape: tuple[int, int, int]) -> tuple[tuple, ...]:

@@ -50,7 +50,7 @@ def ca_mkd(teacher: str, student: str, variant: str = '') -> ConfigDict:
     config.optimizer.weight_decay = 5e-4
     config.student.model = student
     config.student.epochs = 240
-    config.student.learning_rate = 0.01 if student in _SLOW else 0.05
+    config.student.learning_rate = config.separate.learning_rate = 0.01 if student in _SLOW else 0.05
     config.attack.epsilon = 0.15
     config.attack.samples = 2500
     _set_teachers(config, teacher)

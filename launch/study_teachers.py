@@ -5,7 +5,7 @@ r"""The study of teachers: what becomes of a student when one of its teachers ge
         --workdir=runs/study_mnist
 
 --configs     names of files in configs/; their settings, of two teachers or more
---worse       what makes teacher 0 worse: label_noise, or another of its settings, such as epochs
+--worse       what makes teacher 0 worse: label_noise, epochs or learning_rate
 --levels      its values, 0,0.25,0.5,0.75,1 unless given
 --seeds       how many, from 0
 --epochs      of teachers and student; the config's own unless given

@@ -86,10 +86,12 @@ def test_running_statistics_are_of_everyone(make):
     assert np.abs(first(packed) - first(masked)).max() > 1e-6
 
 
+@pytest.mark.parametrize('module', [None, Tiny()])
 @pytest.mark.parametrize('make', WAYS)
-def test_nothing_kept_changes_nothing(make):
+def test_nothing_kept_changes_nothing(make, module):
     none = lambda context, batch, points, outputs: jnp.zeros_like(batch.valid)
-    idle = bench(method_named('kd', select=none), devices=2, optimizer=optax.adam(0.1), make=make)
+    given = {} if module is None else {'module': module}
+    idle = bench(method_named('kd', select=none), devices=2, optimizer=optax.adam(0.1), make=make, **given)
     before = jax.device_get(idle.state)
     (after, (metrics,)) = idle.run([ALL])
     assert_trees_equal((after.params, after.opt_state), (before.params, before.opt_state))

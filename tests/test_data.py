@@ -355,3 +355,8 @@ def test_shuffled_labels_keep_their_number_and_those_not_chosen():
         assert np.mean(noisy != labels) == pytest.approx(rate * 0.9, abs=0.02)
         np.testing.assert_array_equal(noisy, data.shuffled_labels(labels, rate, seed=1))
         assert not np.array_equal(noisy, data.shuffled_labels(labels, rate, seed=2))
+    # Those chosen stand nowhere together in the order of an epoch.
+    wrong = data.shuffled_labels(labels, 0.3, seed=1) != labels
+    for epoch in range(5):
+        (order,) = data.epoch_batches(np.arange(5000), batch_size=5000, seed=1, epoch=epoch)
+        assert wrong[order[:1500]].mean() == pytest.approx(0.27, abs=0.05)

@@ -125,7 +125,11 @@ def test_the_command_line(monkeypatch, tmp_path):
         ({}, {'rows': ['ca_mdk']}, r"unknown row of the study 'ca_mdk' .did you mean 'ca_mkd'"),
         ({}, {'seeds': 0}, 'seeds=0 must be above 0; set --seeds'),
         ({'num_teachers': 1}, {}, 'digits has one teacher, and the study takes several; set --config.num_teachers=3'),
-        ({}, {'worse': 'label_nois'}, r"'label_nois' does not make a teacher worse .did you mean 'label_noise'"),
+        ({}, {'worse': 'label_nois'}, r"unknown way to make a teacher worse 'label_nois' .did you mean 'label_noise'"),
+        ({}, {'worse': 'self_regulate'}, "unknown way to make a teacher worse 'self_regulate'"),
+        ({}, {'levels': [0.5, 2]}, r'teachers.0.label_noise=2.0 must be in \[0, 1\]'),
+        ({'largest_weight': 0.1}, {}, 'largest_weight=0.1 of . teachers cannot sum to 1'),
+        ({'teachers.0.checkpoint': 'a'}, {}, 'digits gives its first teacher, which the study trains; leave out'),
         ({}, {'worse': 'epochs', 'levels': ['few']}, 'levels of epochs must be int; found few'),
     ],
 )

@@ -55,6 +55,10 @@ def test_given_logits_follow_their_examples_when_some_are_held_out(tmp_path):
         ({'logits': np.full((1437, 10), np.nan)}, 'must be finite floats'),
         ({'logits': np.full((1437, 10), np.inf)}, 'must be finite floats'),
         ({'logits': np.zeros((1437, 10), int)}, 'must be finite floats'),
+        (
+            {'logits': np.zeros((1437, 2, 10)), 'test_logits': np.zeros((360, 10))},
+            'has logits of 2 and test_logits of 1 teachers',
+        ),
         ({'scores': np.zeros((1437, 10))}, 'no array named logits; it has: scores'),
     ],
 )

@@ -16,6 +16,7 @@ from cckd_jax.experiment import teachers
 from cckd_jax.experiment.networks import Run, Trained
 from cckd_jax.experiment.results import teacher_weights
 from cckd_jax.experiment.teachers import Teachers
+from cckd_jax.reporting.metrics import read_rows
 from cckd_jax.training.teacher_outputs import TeacherOutputs
 
 
@@ -94,6 +95,11 @@ def test_the_worst_teacher_counts_least_and_the_report_says_so(noisy, digits):
         overall = found[name]['overall']
         assert sum(overall) == pytest.approx(1, abs=1e-4)
         assert max(overall) <= 0.5 + 1e-4
+    # Maps that have not joined count nothing.
+    rows = read_rows(noisy / 'student')
+    assert rows[0]['teacher_shares']['maps']['overall'] is None
+    joined = [row['teacher_shares']['maps']['overall'] for row in rows[1:]]
+    np.testing.assert_allclose(found['maps']['overall'], np.mean(joined, 0), atol=1e-6)
     # The maps have no such order: a teacher that is unsure of everything is never far from the label.
     assert found['logits']['overall'][2] < 0.3 < min(found['logits']['overall'][:2])
     report = (noisy / 'report.md').read_text()
@@ -216,6 +222,14 @@ def test_shares_of_a_class_that_was_never_kept():
     assert teacher_weights([{'loss': 1.0}]) == {}
 
 
+def test_a_gate_that_all_share_can_be_taken_off_one():
+    shared = {'teacher.self_regulate': True, 'teacher.alpha': 0.02, 'num_teachers': 2}
+    config = digits_config(method='aver', **shared, **{'teachers.1.self_regulate': False})
+    (first, second) = settings.teachers(config)
+    assert (first.alpha, second.alpha) == (0.02, None)
+    experiment.check(config)
+
+
 # Bad input: one line, and nothing left behind.
 
 
@@ -246,6 +260,10 @@ def test_shares_of_a_class_that_was_never_kept():
         (
             {'method': 'aekd', 'largest_weight': 0.4},
             'largest_weight=0.4 of 2 teachers cannot sum to 1; set --config.largest_weight to at least 0.5',
+        ),
+        (
+            {'method': 'aekd', 'largest_weight': 0.1, 'num_teachers': 7},
+            'set --config.largest_weight to at least 0.1429',
         ),
         ({'method': 'ca_mkd', 'reduction': 'mean'}, 'reduction=mean must be official or paper'),
         (

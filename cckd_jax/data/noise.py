@@ -1,6 +1,11 @@
 """Labels that are wrong on purpose."""
 
+import zlib
+
 import numpy as np
+
+# Apart from the seeds of the epochs' orders, in one of which the noisy examples would come first.
+_PURPOSE = zlib.crc32(b'label noise')
 
 
 def shuffled_labels(labels: np.ndarray, rate: float, *, seed: int) -> np.ndarray:
@@ -21,7 +26,7 @@ def shuffled_labels(labels: np.ndarray, rate: float, *, seed: int) -> np.ndarray
     >>> int((shuffled_labels(labels, 0.5, seed=0) != labels).sum()) <= 5
     True
     """
-    random = np.random.default_rng([seed, 1])
+    random = np.random.default_rng([seed, _PURPOSE])
     chosen = random.permutation(len(labels))[: round(rate * len(labels))]
     noisy = labels.copy()
     noisy[chosen] = labels[random.permutation(chosen)]

@@ -18,6 +18,7 @@ from cckd_jax.methods import METHODS, Method, everyone, once_reached, self_regul
 from cckd_jax.reporting import report
 from cckd_jax.reporting.files import write_json, write_text
 from cckd_jax.training import optimizers
+from cckd_jax.training.teacher_outputs import TeacherOutputs
 
 _HYPERPARAMETERS = (
     'temperature',
@@ -56,6 +57,21 @@ def run(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Device
     Raises:
       InputError: a value cannot be used; its message names it and the way out.
     """
+    method = check(config)
+    folder = Path(workdir).expanduser()
+    with directory.opened(folder, config):
+        if all((folder / name).exists() for name in ('results.json', 'report.md')):
+            say(f'{folder} is complete: {folder / "report.md"}')
+            return json.loads((folder / 'results.json').read_text(encoding='utf-8'))
+        return _run(config, method, folder, list(devices or jax.local_devices()))
+
+
+def check(config: ConfigDict) -> Method:
+    """The method of a config that a run could begin with, as far as its settings tell.
+
+    Raises:
+      InputError: a value cannot be used; its message names it and the way out.
+    """
     settings.check(config)
     method = resolve_method(config)
     lookup(optimizers.OPTIMIZERS, config.optimizer.name, 'optimizer')
@@ -64,14 +80,9 @@ def run(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Device
     teachers.check(config, method, parts)
     significance.check(config, method)
     around.check(config, method, parts)
-    for part in _networks_wanted(config, parts):
+    for part in (config.student, *(part for part in parts if not part.logits)):
         networks.create_model(config, part, num_classes=2)
-    folder = Path(workdir).expanduser()
-    with directory.opened(folder, config):
-        if all((folder / name).exists() for name in ('results.json', 'report.md')):
-            say(f'{folder} is complete: {folder / "report.md"}')
-            return json.loads((folder / 'results.json').read_text(encoding='utf-8'))
-        return _run(config, method, folder, list(devices or jax.local_devices()))
+    return method
 
 
 def resolve_method(config: ConfigDict) -> Method:
@@ -104,14 +115,15 @@ def _run(config: ConfigDict, method: Method, folder: Path, devices: list[jax.Dev
     )
     this = networks.Run(config, settings.teachers(config), folder, dataset, devices)
     training.check_batch(config.batch_size, len(dataset.train), devices)
+    # Whatever is given is read before anything is trained, and before the workdir becomes this config's.
+    given = teachers.read_given(this)
     modules = []
-    for part in _networks_wanted(config, this.teachers):
+    taught_by = zip(this.teachers, given, strict=True)
+    for part in (config.student, *(part for part, one in taught_by if not isinstance(one, TeacherOutputs))):
         modules.append(networks.create_model(config, part, dataset.num_classes))
         models.check_fits(part.model, modules[-1], dataset.image_shape, dataset.num_classes)
     teachers.check_maps(this, method, modules[0], modules[1:])
     around.check_layers(this, method)
-    # Whatever is given is read before anything is trained, and before the workdir becomes this config's.
-    given = teachers.read_given(this)
     separate = None
     if config.attack.checkpoint:
         separate = networks.restore(this, config.attack.checkpoint, config.student, method='separate')
@@ -144,13 +156,10 @@ def _run(config: ConfigDict, method: Method, folder: Path, devices: list[jax.Dev
     return found
 
 
-def _networks_wanted(config: ConfigDict, parts: Sequence[ConfigDict]) -> list[ConfigDict]:
-    return [config.student, *(part for part in parts if not part.logits)]
-
-
 def _given(config: ConfigDict) -> dict[str, Any]:
     return {name: config[name] for name in _HYPERPARAMETERS if config[name] is not None}
 
 
 def _is_separate(config: ConfigDict) -> bool:
-    return config.method == 'separate' and not config.self_regulate and config.student.learning_rate is None
+    same_rate = config.student.learning_rate == config.separate.learning_rate
+    return config.method == 'separate' and not config.self_regulate and same_rate

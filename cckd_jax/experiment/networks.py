@@ -126,7 +126,7 @@ def train_network(
     rests = method.again is not every_epoch
     steps_at_once = 1 if _on_cpu(this) or rests else _STEPS_AT_ONCE
     schedule = training.Schedule(part.epochs, config.batch_size, seed, layout, rests, steps_at_once)
-    rate = config.student.learning_rate if name == 'student' else None
+    rate = config[name].learning_rate if part is config.student else None
     optimizer = optimizers.create(
         config.optimizer.name,
         rate or method.learning_rate,

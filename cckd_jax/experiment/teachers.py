@@ -1,6 +1,7 @@
 """The teachers of a run, one or several: given or trained one after the other, and what they say of the images."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from cckd_jax import config as settings
 from cckd_jax import data, evaluation, models
 from cckd_jax.console import say
 from cckd_jax.errors import InputError, lookup
@@ -85,7 +87,7 @@ def check(config: ConfigDict, method: Method, parts: Sequence[ConfigDict]) -> No
     if bound is not None and bound * len(parts) < 1:
         raise InputError(
             f'largest_weight={bound} of {len(parts)} teachers cannot sum to 1; set --config.largest_weight to at least '
-            f'{1 / len(parts):g}'
+            f'{math.ceil(1e4 / len(parts)) / 1e4:g}'
         )
     for place, part in enumerate(parts):
         if part.logits and method.maps():
@@ -194,9 +196,9 @@ def prepare(this: Run, method: Method, teachers: Teachers) -> tuple[dict[str, An
 
 
 def _all_in_one(this: Run, path: Path, logits: TeacherOutputs) -> list[Trained | TeacherOutputs | None]:
-    for place, part in enumerate(this.teachers):
-        for name in ('checkpoint', 'logits'):
-            if place > 0 and part[name]:
+    for place, own in settings.given_teachers(this.config):
+        for name in own:
+            if (place, name) != (0, 'logits'):
                 raise InputError(
                     f'{path} holds all {len(this.teachers)} teachers, and teachers.{place}.{name} is given; '
                     'leave one of them out'

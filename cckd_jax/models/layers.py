@@ -136,7 +136,8 @@ class BatchNorm(ModeLayer):
         axes = tuple(range(values.ndim - 1))
         mask = train.valid.reshape((-1,) + (1,) * (values.ndim - 1))
         total = lambda each: each if train.axis_name is None else jax.lax.psum(each, train.axis_name)
-        count = total(jnp.sum(train.valid) * np.prod(values.shape[1:-1], dtype=np.float32))
+        # Of no examples all is 0, and not NaN, which would end a run in which a batch keeps nobody.
+        count = jnp.maximum(total(jnp.sum(train.valid) * np.prod(values.shape[1:-1], dtype=np.float32)), 1)
         mean = total(jnp.sum(jnp.where(mask, values, 0), axes)) / count
         centred = values - mean.reshape((1,) * (values.ndim - 1) + mean.shape)
         return mean, total(jnp.sum(jnp.where(mask, jnp.square(centred), 0), axes)) / count

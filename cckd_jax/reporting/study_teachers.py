@@ -34,9 +34,10 @@ def render(found: Mapping[str, Any]) -> str:
             '|---|---|---|---|---|---|',
         ]
         for row in rows:
-            whose = ['none', ''] if row['level'] is None else [f'{row["level"]}', f'{row["worse_accuracy"]:.2%}']
+            level = 'none' if row['level'] is None else f'{row["level"]}'
+            accurate = '' if row['worse_accuracy'] is None else f'{row["worse_accuracy"]:.2%}'
             share = '' if row['level'] is None else f'{row["worse_share"]:.3f}'
-            cells = [*whose, row['row'], f'{row["accuracy"]["count"]}', percent(row['accuracy']), share]
+            cells = [level, accurate, row['row'], f'{row["accuracy"]["count"]}', percent(row['accuracy']), share]
             lines.append(f'| {" | ".join(cells)} |')
         lines += [
             '',

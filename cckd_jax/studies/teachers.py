@@ -14,7 +14,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cckd_jax import config as settings
-from cckd_jax.errors import InputError, nearest
+from cckd_jax import experiment
+from cckd_jax.errors import InputError, lookup
 from cckd_jax.reporting import study_teachers as study
 from cckd_jax.studies import common
 
@@ -25,6 +26,8 @@ _FIRST = 'aver'
 _ALONE = 'ca_mkd_logits'
 ROWS = (_FIRST, 'ebkd', 'aekd', 'ca_mkd', _ALONE)
 _KNOWN = (*ROWS, 'fitnet_mkd')
+# Settings of a teacher of which the other runs of its level need not know to restore it.
+_WORSE = ('label_noise', 'epochs', 'learning_rate')
 
 # What is compared within a seed and a level, where teachers and start are the same for both.
 COMPARED = (*((row, _FIRST) for row in _KNOWN[1:]), (_ALONE, 'ebkd'), (_ALONE, 'aekd'), ('ca_mkd', _ALONE))
@@ -47,7 +50,7 @@ def run(
       workdir: each run lies in `<workdir>/<config>/seed<n>/<worse>_<level>/<row>`.
       seeds: how many, from 0.
       levels: values of the setting that makes teacher 0 worse.
-      worse: that setting, such as `label_noise` or `epochs`.
+      worse: that setting: `label_noise`, `epochs` or `learning_rate`.
       rows: of the methods and `ca_mkd_logits`, which is `ca_mkd` without feature maps; `aver` is always among them,
         since its worse teacher is the others'.
       devices: all local ones when None.
@@ -60,7 +63,7 @@ def run(
     """
     common.check(seeds, rows, _KNOWN)
     folder = Path(workdir).expanduser()
-    steps = {name: _levels(name, config, worse, levels) for name, config in configs.items()}
+    steps = {name: _levels(name, config, worse, levels, rows) for name, config in configs.items()}
     found = (
         [{'dataset': name, **record} for record in of_run]
         for seed in range(seeds)
@@ -87,16 +90,23 @@ def summary(records: Sequence[Mapping[str, Any]], worse: str) -> dict[str, Any]:
     return {'worse': worse, 'rows': rows, 'differences': differences, 'runs': [dict(record) for record in records]}
 
 
-def _levels(name: str, config: ConfigDict, worse: str, levels: Sequence[Any]) -> list[Any]:
+def _levels(name: str, config: ConfigDict, worse: str, levels: Sequence[Any], rows: Sequence[str]) -> list[Any]:
     if config.num_teachers < 2:
         raise InputError(f'{name} has one teacher, and the study takes several; set --config.num_teachers=3')
-    if worse not in config.teacher or worse in ('options', 'checkpoint', 'logits', 'seed'):
-        raise InputError(f'{worse!r} does not make a teacher worse{nearest(worse, config.teacher)}; set --worse')
+    lookup(dict.fromkeys(_WORSE), worse, 'way to make a teacher worse')
+    first = settings.teachers(config)[0]
+    if first.checkpoint or first.logits:
+        raise InputError(f'{name} gives its first teacher, which the study trains; leave out checkpoint and logits')
     kind = config.teacher.get_type(worse)
     try:
-        return [kind(level) for level in levels]
+        found = [kind(level) for level in levels]
     except ValueError:
         raise InputError(f'levels of {worse} must be {kind.__name__}; found {", ".join(map(str, levels))}') from None
+    # Before hours of training, and not after them.
+    for level in found:
+        for row in rows:
+            experiment.check(common.changed(config, {f'teachers.0.{worse}': level, **_method(row)}))
+    return found
 
 
 def _group(
@@ -149,7 +159,11 @@ def _numbers(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _mean(row: str, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    mean = lambda name: float(np.mean([record[name] for record in records])) if name in records[0] else None
+
+    def mean(name: str) -> float | None:
+        values = [record.get(name) for record in records]
+        return None if None in values else float(np.mean(values))
+
     return {
         'row': row,
         'accuracy': common.accuracy(records),

@@ -223,7 +223,8 @@ def totals(shares: Mapping[str, chex.Array]) -> Metrics:
 
 
 def _by_class(weights: chex.Array, seen: Seen, logits: chex.Array) -> chex.Array:
-    relative = weights / jnp.sum(weights, axis=0, keepdims=True)
+    whole = jnp.sum(weights, axis=0, keepdims=True)
+    relative = weights / jnp.where(whole > 0, whole, 1.0)
     classes = jax.nn.one_hot(seen.batch.label, logits.shape[-1]) * seen.keep[:, None]
     return jnp.einsum('bc,kb->ck', classes, jnp.where(seen.keep[None], relative, 0.0), precision='highest')
 

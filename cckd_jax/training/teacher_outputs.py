@@ -67,6 +67,10 @@ def load_given(path: Path, dataset: Dataset) -> TeacherOutputs:
     if 'test_logits' not in found:
         return TeacherOutputs(train, None)
     test = _checked(path, 'test_logits', found['test_logits'], len(dataset.test), dataset.num_classes)
+    if train.shape[1] != test.shape[1]:
+        raise InputError(
+            f'{path} has logits of {train.shape[1]} and test_logits of {test.shape[1]} teachers; give those of the same'
+        )
     return TeacherOutputs(train, test)
 
 
