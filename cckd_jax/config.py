@@ -242,9 +242,10 @@ def check(config: ConfigDict) -> None:
         _require(config, f'evaluate.{name}', lambda value: value > 0, 'above 0')
     for name in config.evaluate.networks:
         lookup(dict.fromkeys(('teacher', 'student', 'separate')), name, 'name in evaluate.networks')
-    in_range = lambda values: values and all(0 <= value <= 1 for value in values)
+    number = lambda value: isinstance(value, (int, float))
+    in_range = lambda values: values and all(number(value) and 0 <= value <= 1 for value in values)
     _require(config, 'evaluate.epsilons', in_range, 'one or more in [0, 1]: pixels are')
-    above = lambda values: values and all(value > 0 for value in values)
+    above = lambda values: values and all(number(value) and value > 0 for value in values)
     _require(config, 'evaluate.temperatures', above, 'one or more above 0')
     _require(config, 'dataset.examples', lambda value: value is None or value > 0, 'above 0')
     _require(config, 'augmentation.crop', lambda value: value >= 0, '0 or above')

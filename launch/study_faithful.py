@@ -2,7 +2,8 @@ r"""The study of faithfulness: accuracy, robustness and gaps of confidence aroun
 
     python launch/study_faithful.py --datasets=mnist --teachers=adversarial,ibp --seeds=3 --data_dir=DIR \
         --workdir=runs/study_faithful
-    python launch/study_faithful.py --datasets=digits --seeds=2 --epochs=10 --workdir=runs/study_faithful_digits
+    python launch/study_faithful.py --datasets=digits --seeds=2 --epochs=10 --config.ramp=3 \
+        --config.teacher.ramp=3 --workdir=runs/study_faithful_digits
 
 --datasets    of mnist, fashion_mnist, digits: the settings are those of configs/NAME_faithful.py
 --seeds       how many, from 0

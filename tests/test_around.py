@@ -11,7 +11,7 @@ from helpers import Bench, Flat, assert_trees_close, assert_trees_equal, random_
 
 from cckd_jax import losses, models, robustness, training
 from cckd_jax.data import to_unit
-from cckd_jax.methods import METHODS, self_regulated
+from cckd_jax.methods import METHODS, ROBUST_TRAINING, self_regulated
 from cckd_jax.models import layers
 
 ALL = np.arange(32)
@@ -35,14 +35,15 @@ def bench(method, devices=1, **options):
     return Bench(method, devices=devices, **{'module': Flat(), 'shape': SHAPE, 'teachers': (TEACHER,), **options})
 
 
-@jax.jit
-def rslad(params, images, labels):
-    """By hand: four steps from each example's own start, kept where the student is furthest from the teacher at x."""
-    taught = TEACHER(images)
-    student = lambda points: models.Network(Flat(), {'params': params})(points)
+def of(params):
+    return models.Network(Flat(), {'params': params})
+
+
+def worst(objective, images):
+    """Four steps from each example's own start."""
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(jax.random.key(0), 1), jnp.arange(32))
-    (worst, _) = robustness.ascend(
-        lambda points: losses.divergence(student(points), taught),
+    (points, _) = robustness.ascend(
+        objective,
         images,
         ball=robustness.BALLS['linf'],
         epsilon=0.1,
@@ -50,13 +51,53 @@ def rslad(params, images, labels):
         step_size=0.1 * 2.5 / 4,
         keys=keys,
     )
-    return losses.rslad(student(images), student(jax.lax.stop_gradient(worst)), taught)
+    return jax.lax.stop_gradient(points)
+
+
+@jax.jit
+def rslad(params, images, labels):
+    """By hand: where the student is furthest from the teacher at x."""
+    (student, taught) = of(params), TEACHER(images)
+    points = worst(lambda points: losses.divergence(student(points), taught), images)
+    return losses.rslad(student(images), student(points), taught)
+
+
+@jax.jit
+def iad(params, images, labels):
+    """By hand, past its warm-up: where the label loses most; the teacher is asked there how far it is to be trusted."""
+    student = of(params)
+    points = worst(lambda points: losses.cross_entropy(student(points), labels), images)
+    logits = (student(images), student(points), TEACHER(images), TEACHER(points))
+    return losses.iad(*logits, labels, trust_power=0.5)
+
+
+@jax.jit
+def faithful(params, images, labels):
+    """By hand: where the two disagree most, both asked there."""
+    student = of(params)
+    points = worst(lambda points: losses.divergence(student(points), TEACHER(points)), images)
+    return losses.faithful_adversarial(student(images), student(points), TEACHER(images), TEACHER(points), rho=0.8)
+
+
+@jax.jit
+def adversarial(params, images, labels):
+    """By hand: the label, at the point where it loses most."""
+    student = of(params)
+    points = worst(lambda points: losses.cross_entropy(student(points), labels), images)
+    return losses.cross_entropy(student(points), labels)
+
+
+@jax.jit
+def ibp(params, images, labels):
+    """By hand: in epoch 1 of a ramp of 4 both the radius and rho are at two fifths."""
+    (_, upper) = robustness.difference_bounds(of(params), images, labels, 0.04, method='ibp')
+    return losses.certified_cross_entropy(of(params)(images), upper, labels, rho=0.2)
 
 
 @jax.jit
 def certified(params, images, labels):
     """By hand: in epoch 1 of a ramp of 4 both the radius and rho are at two fifths."""
-    student = models.Network(Flat(), {'params': params})
+    student = of(params)
     gap = robustness.odds_gap_bounds(TEACHER, student, images, labels, 0.04, method='ibp') / 4
     return losses.faithful_certified(student(images), TEACHER(images), gap, rho=0.32)
 
@@ -66,10 +107,14 @@ def certified(params, images, labels):
     [
         ('rslad', {'attack_steps': 4}, rslad),
         ('faithful_certified', {'rho': 0.8, 'ramp': 4}, certified),
+        ('iad', {'attack_steps': 4, 'trust_power': 0.5, 'warm_up': 0}, iad),
+        ('faithful_adversarial', {'attack_steps': 4, 'rho': 0.8, 'ramp': 0}, faithful),
+        ('adversarial', {'attack_steps': 4}, adversarial),
+        ('ibp', {'rho': 0.5, 'ramp': 4}, ibp),
     ],
 )
 def test_a_step_is_gradient_descent_on_the_loss_around_on_any_number_of_devices(name, settings, by_hand):
-    method = METHODS[name].configured(epsilon=0.1, **settings)
+    method = {**METHODS, **ROBUST_TRAINING}[name].configured(epsilon=0.1, **settings)
     (alone, split) = (bench(method, devices) for devices in (1, 4))
     before = jax.device_get(alone.state).params['student']
     images, labels = to_unit(jnp.asarray(alone.split.images)), jnp.asarray(alone.split.labels)

@@ -74,6 +74,17 @@ def test_how_a_teacher_was_trained_is_kept_with_it(robust, tmp_path, one_device)
             experiment.run(config, tmp_path / 'run', devices=one_device)
 
 
+def test_no_temperature_is_fitted_on_what_a_network_learnt_from(robust, tmp_path, one_device, capsys):
+    fields = {'seed': 5, 'validation_fraction': 0.1, 'evaluate.calibration': True, 'epsilon': None}
+    config = config_of(**{'method': 'faithful_certified', 'teacher.checkpoint': str(robust / 'teacher'), **fields})
+    found = experiment.run(config, tmp_path / 'run', devices=one_device)['calibration']['networks']
+    assert found['teacher']['temperature'] is None
+    assert found['student']['temperature'] > 0
+    assert (
+        'student: what grows over the epochs reaches its value in epoch 11, and there are 8' in capsys.readouterr().err
+    )
+
+
 def test_a_robust_teacher_may_have_a_gate():
     fields = {'teacher.robust': 'ibp', 'teacher.epsilon': 0.2, 'teacher.ramp': 3, 'teacher.self_regulate': True}
     method = resolve_method(config_of(**fields, **{'teacher.alpha': 0.5}).teacher)
@@ -245,6 +256,12 @@ def test_a_robust_teacher_resumes_bit_for_bit_in_its_ramp(tmp_path, one_device, 
         ),
         ({'evaluate.epsilons': (1.5,)}, 'evaluate.epsilons=.1.5,. must be one or more in'),
         ({'evaluate.epsilons': ()}, 'must be one or more in'),
+        ({'evaluate.epsilons': ('a',)}, 'must be one or more in'),
+        ({'evaluate.temperatures': ('a',)}, 'must be one or more above 0'),
+        (
+            {'evaluate.faithfulness': True, 'precision': 'bfloat16'},
+            'evaluate.faithfulness=true certifies networks in float32, and precision=bfloat16',
+        ),
         ({'evaluate.samples': 0}, 'evaluate.samples=0 must be above 0'),
         ({'evaluate.temperatures': (0.0,)}, 'evaluate.temperatures=.0.0,. must be one or more above 0'),
         ({'evaluate.bounds': 'corwn'}, "unknown evaluate.bounds 'corwn' .did you mean 'crown'"),

@@ -79,6 +79,8 @@ def test_the_papers_numbers_stand_beside_a_run_of_its_row(trained):
     results = json.loads((trained / 'results.json').read_text())
     assert '| paper |' not in report.render(results)
     results['dataset'] = 'mnist'
+    assert '87.09%' in report.render(results)
+    assert '87.09%' not in report.render({**results, 'attack': {**results['attack'], 'epsilon': 0.1}})
     text = report.render(results)
     assert '| | this run | paper |' in text
     assert '98.78%' in text

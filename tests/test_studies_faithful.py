@@ -44,6 +44,11 @@ def test_faithfulness_is_compared_within_a_seed(tmp_path):
     assert '| kd | 2 | 94.00 ± 12.71 % | 84.00 ± 12.71 % | 74.00 ± 12.71 % | 95.00 ± 0.00 % | 0.200 ± 0.000 |' in text
     assert '| faithful_certified less kd | gap certified | -0.400 ± 0.000 | lower |' in text
     assert '| teacher | 2 | 96.50 ± 6.35 % |  | 76.50 ± 6.35 % |  |  |  |  |' in text
+    # A teacher that gets none of the images right leaves no gap to compare.
+    nothing = [{**record, 'gap_found': None} for record in runs]
+    found_less = faithful.summary(nothing + faithful_records('faithful_certified', [0.93, 0.91], 0.4))
+    assert 'gap_found' not in {each['measure'] for each in found_less['differences']}
+    assert '| kd | 2 |' in study_faithful.render(found_less)
     study_faithful.methods(tmp_path / 'study.png', found)
     assert (tmp_path / 'study.png').read_bytes().startswith(b'\x89PNG')
 

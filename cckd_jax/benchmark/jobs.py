@@ -101,37 +101,36 @@ def around(network: str, arrays: str, what: str, images: int) -> Measured:
     The gap is of two networks of the same kind; `square` has 100 queries, `pgd` 20 steps.
     """
     student = Student(network, arrays, METHODS['separate'].configured(), 'masked')
-    variables = student.begin()[0].student
+    both = [student.begin(seed)[0].student for seed in (0, 1)]
     pixels, labels = jnp.asarray(student.split.images[:images]), jnp.asarray(student.split.labels[:images])
     keys = jax.random.split(jax.random.key(0), images)
-    work = jax.jit(
-        lambda variables, pixels: AROUND[what](models.Network(student.module, variables), pixels, labels, keys)
-    )
+    networks = lambda both: [models.Network(student.module, variables) for variables in both]
+    work = jax.jit(lambda both, pixels: AROUND[what](*networks(both), pixels, labels, keys))
 
     while True:
         started = time.perf_counter()
-        jax.block_until_ready(work(variables, data.to_unit(pixels)))
+        jax.block_until_ready(work(both, data.to_unit(pixels)))
         yield {'seconds': (time.perf_counter() - started) / images}
 
 
 _RADIUS = 0.1
 AROUND = {
-    'forward': lambda network, images, labels, keys: network(images),
-    'fgsm': lambda network, images, labels, keys: evaluation.fgsm(network, images, labels, epsilon=_RADIUS),
-    'pgd': lambda network, images, labels, keys: evaluation.pgd(
+    'forward': lambda network, other, images, labels, keys: network(images),
+    'fgsm': lambda network, other, images, labels, keys: evaluation.fgsm(network, images, labels, epsilon=_RADIUS),
+    'pgd': lambda network, other, images, labels, keys: evaluation.pgd(
         network, images, labels, epsilon=_RADIUS, steps=20, key=keys
     ),
-    'square': lambda network, images, labels, keys: evaluation.square(
+    'square': lambda network, other, images, labels, keys: evaluation.square(
         network, images, labels, epsilon=_RADIUS, queries=100, key=keys
     ),
     **{
-        f'bounds, {method}': lambda network, images, labels, keys, method=method: evaluation.difference_bounds(
+        f'bounds, {method}': lambda network, other, images, labels, keys, method=method: evaluation.difference_bounds(
             network, images, labels, _RADIUS, method=method
         )
         for method in PROPAGATIONS
     },
-    'gap, crown_ibp': lambda network, images, labels, keys: evaluation.confidence_gap_bounds(
-        network, network, images, labels, _RADIUS, method='crown_ibp'
+    'gap, crown_ibp': lambda network, other, images, labels, keys: evaluation.confidence_gap_bounds(
+        network, other, images, labels, _RADIUS, method='crown_ibp'
     ),
 }
 

@@ -133,6 +133,9 @@ def _run(config: ConfigDict, method: Method, folder: Path, devices: list[jax.Dev
     write_json(folder / 'config.json', settings.as_dict(config))
     for name in _given(config).keys() - method.hyperparameters:
         say(f'{config.method} has no {name}; the one given is not used')
+    _say_of_ramp('student', method, config.student.epochs)
+    for name, part in zip(teachers.names(len(this.teachers)), this.teachers, strict=True):
+        _say_of_ramp(name, teachers.resolve_method(part), part.epochs)
 
     taught = teachers.obtain(this, given)
     counted = counted or significance.find(this, method, taught.networks[0])
@@ -158,6 +161,12 @@ def _run(config: ConfigDict, method: Method, folder: Path, devices: list[jax.Dev
 
 def _given(config: ConfigDict) -> dict[str, Any]:
     return {name: config[name] for name in _HYPERPARAMETERS if config[name] is not None}
+
+
+def _say_of_ramp(name: str, method: Method, epochs: int) -> None:
+    grown = method.hyperparameters.get('warm_up', 0) + method.hyperparameters.get('ramp', 0)
+    if grown >= epochs:
+        say(f'{name}: what grows over the epochs reaches its value in epoch {grown + 1}, and there are {epochs}')
 
 
 def _is_separate(config: ConfigDict) -> bool:

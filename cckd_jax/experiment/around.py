@@ -18,6 +18,11 @@ def check(config: ConfigDict, method: Method, parts: Sequence[ConfigDict]) -> No
     for each in (method, *map(resolve_method, parts)):
         lookup(PROPAGATIONS, each.hyperparameters.get('bounds', 'ibp'), 'bounds')
     lookup(PROPAGATIONS, config.evaluate.bounds, 'evaluate.bounds')
+    if config.evaluate.faithfulness and config.precision != 'float32':
+        raise InputError(
+            f'evaluate.faithfulness=true certifies networks in float32, and precision={config.precision}; set one of '
+            'them otherwise'
+        )
     if config.evaluate.faithfulness and len(parts) > 1:
         raise InputError(
             f'evaluate.faithfulness=true compares a student with one teacher, and num_teachers={len(parts)}; '

@@ -22,8 +22,8 @@ _ERRORS = {
 def measure(this: Run, found: Judged) -> dict[str, Any]:
     """Calibration of each network on the test split, and of the students relative to the teacher; draws its figure.
 
-    Where there is a validation split, a temperature is fitted on it for each network, and its errors at that
-    temperature are beside those at 1.
+    Where there is a validation split, a temperature is fitted on it for each network that was trained on the rest, and
+    its errors at that temperature are beside those at 1.
     """
     labels = this.dataset.test.labels
     networks = {name: _network(this, found, name, logits, labels) for name, logits in found.logits.items()}
@@ -52,7 +52,7 @@ def measure(this: Run, found: Judged) -> dict[str, Any]:
 def _network(this: Run, found: Judged, name: str, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     temperature = scaled = None
     validation = this.dataset.validation
-    if len(validation) and name in found.networks:
+    if len(validation) and name in found.of_this_split:
         held_out = evaluation.predict(found.networks[name], validation.images, devices=this.devices)
         temperature = evaluation.fit_temperature(held_out, validation.labels)
         scaled = _errors(logits / temperature, labels)

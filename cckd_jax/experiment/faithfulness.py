@@ -16,6 +16,7 @@ from cckd_jax.console import say
 from cckd_jax.experiment.judged import EACH, Judged, example_keys
 from cckd_jax.experiment.networks import Run
 from cckd_jax.reporting import faithfulness as pictures
+from cckd_jax.robustness.bounds import exactly
 
 KAPPAS = np.linspace(0.0, 1.0, 21)
 
@@ -82,6 +83,8 @@ def _comparer(this: Run, teacher: nn.Module, student: nn.Module) -> Callable[...
     """`((teacher's variables, student's, epsilon), images, labels, index)` to what `summary` takes."""
     evaluate = this.config.evaluate
 
+    # What is found and what is certified must be of the same arithmetic.
+    @exactly()
     def compare(constants: Any, pixels: jax.Array, labels: jax.Array, index: jax.Array) -> dict[str, jax.Array]:
         (of_teacher, of_student, epsilon) = constants
         pair = (models.Network(teacher, of_teacher), models.Network(student, of_student))

@@ -17,11 +17,13 @@ class Judged(NamedTuple):
     """Networks and their logits `[N, C]` of the test split, by `teacher`, `student` and `separate`.
 
     A teacher that is a file of logits has no network, and perhaps no logits of the test split; several teachers have
-    the logits of their ensemble and no one network. `separate` is left out where it is the student.
+    the logits of their ensemble and no one network. `separate` is left out where it is the student. `of_this_split` are
+    those that were trained on this run's training images, and so never saw its validation images.
     """
 
     networks: dict[str, models.Network]
     logits: dict[str, np.ndarray]
+    of_this_split: frozenset[str]
 
     def students(self) -> list[str]:
         """Those that may be compared with the teacher."""
@@ -30,18 +32,22 @@ class Judged(NamedTuple):
 
 def judged(this: Run, taught: Teachers, student: Trained, separate: Trained) -> Judged:
     """What is known of the networks of a run; each is asked about the test split once."""
-    networks = {'student': student.network}
+    trained = {'student': student}
     if separate is not student:
-        networks['separate'] = separate.network
+        trained['separate'] = separate
+    if len(taught.networks) == 1 and taught.networks[0] is not None:
+        trained = {'teacher': taught.networks[0], **trained}
+    networks = {name: each.network for name, each in trained.items()}
     logits = {
         name: evaluation.predict(network, this.dataset.test.images, devices=this.devices)
         for name, network in networks.items()
+        if name != 'teacher'
     }
-    if len(taught.networks) == 1 and taught.networks[0] is not None:
-        networks = {'teacher': taught.networks[0].network, **networks}
     if taught.outputs.test is not None:
         logits = {'teacher': evaluation.ensemble(taught.outputs.test), **logits}
-    return Judged(networks, logits)
+    key = this.dataset.train.fingerprint()
+    of_this_split = frozenset(name for name, each in trained.items() if each.meta.get('train_data') == key)
+    return Judged(networks, logits, of_this_split)
 
 
 def example_keys(this: Run, index: jax.Array) -> jax.Array:

@@ -52,7 +52,8 @@ class Trained(NamedTuple):
 
 def create_model(config: ConfigDict, part: ConfigDict, num_classes: int) -> nn.Module:
     """The network of a teacher's settings or of `config.student`."""
-    options = part.options.to_dict()
+    # Modules are hashed, and a config file may give a list.
+    options = {name: tuple(value) if isinstance(value, list) else value for name, value in part.options.items()}
     if config.precision != 'float32':
         options['dtype'] = jnp.dtype(config.precision)
     return models.create(part.model, num_classes, **options)

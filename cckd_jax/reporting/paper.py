@@ -55,6 +55,18 @@ _EPOCHS = {
 }
 
 
+_EPSILON = {'mnist': 0.15, 'fashion_mnist': 0.05, 'cifar10': 0.15}
+
+
+def epsilon(dataset: str) -> float | None:
+    """The step of FGSM in Tables 8-9.
+
+    >>> epsilon('fashion_mnist')
+    0.05
+    """
+    return _EPSILON.get(dataset)
+
+
 def epochs(dataset: str, student: str) -> int | None:
     """For how many epochs the paper trained a row's teacher and student (Table 1).
 

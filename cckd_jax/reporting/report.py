@@ -130,7 +130,10 @@ def _quoted(results: Mapping[str, Any]) -> Mapping[str, float]:
     teacher = results['teacher']
     if isinstance(teacher['model'], list) or teacher['epsilon'] is not None or teacher['label_noise']:
         return {}
-    return paper.numbers(results['dataset'], results['student']['model'], results['method'])
+    quoted = dict(paper.numbers(results['dataset'], results['student']['model'], results['method']))
+    if results['attack']['epsilon'] != paper.epsilon(results['dataset']):
+        quoted.pop('student.adversarial_accuracy', None)
+    return quoted
 
 
 def _name(network: Mapping[str, Any]) -> str:

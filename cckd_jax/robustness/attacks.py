@@ -51,6 +51,7 @@ def fgsm(
     """
     check_images(images)
     check_epsilon(epsilon)
+    check_takes('the attacked network', logits_fn, images)
     ball = BALLS['linf']
     start = images if key is None else ball.start(example_keys(key, len(images)), images, epsilon)
     gradient = jax.grad(lambda points: jnp.sum(cross_entropy(logits_fn(points), labels)))(start)

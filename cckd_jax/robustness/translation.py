@@ -79,7 +79,8 @@ def _reach(layer: nn.Conv | nn.Dense) -> Reach | None:
     """Of a convolution of square kernel, the same padding all around, and no dilation: those of this package."""
     if not isinstance(layer, nn.Conv) or not isinstance(layer.padding, int) or len(set(layer.kernel_size)) != 1:
         return None
-    if not isinstance(layer.strides, int) or layer.kernel_dilation not in (1, None):
+    dilated = any(each not in (1, None) for each in (layer.kernel_dilation, layer.input_dilation))
+    if not isinstance(layer.strides, int) or dilated:
         return None
     return Reach(layer.kernel_size[0], layer.strides, layer.padding)
 

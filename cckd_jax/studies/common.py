@@ -91,9 +91,9 @@ def accuracy(records: Iterable[Record]) -> dict[str, Any]:
 def difference(first: Mapping[int, Record], second: Mapping[int, Record], measure: str) -> Estimate | None:
     """What the first row has more than the second within the seeds that both have; None where they share none."""
     shared = sorted(first.keys() & second.keys())
-    if not shared:
-        return None
-    return estimate([first[seed][measure] - second[seed][measure] for seed in shared])
+    pairs = [(first[seed][measure], second[seed][measure]) for seed in shared]
+    gains = [one - other for one, other in pairs if one is not None and other is not None]
+    return estimate(gains) if gains else None
 
 
 def gained(first: Mapping[int, Record], second: Mapping[int, Record]) -> dict[str, Any] | None:

@@ -132,10 +132,11 @@ def _group(
         # Those that all runs share are measured once.
         settings['evaluate.networks'] = ('teacher', 'student') if row == _BASE else ('student',)
         if row != _BASE:
-            settings |= {
-                'teacher.checkpoint': str(folder / _BASE / 'teacher'),
-                'attack.checkpoint': str(folder / _BASE / 'student'),
-            }
+            own = config.teacher.checkpoint or str(folder / _BASE / 'teacher')
+            settings |= {'teacher.checkpoint': own, 'attack.checkpoint': str(folder / _BASE / 'student')}
+        if row == 'iad':
+            # Its paper trusts the teacher through the first 60 of 200 epochs, and then steps.
+            settings |= {'warm_up': round(0.3 * config.student.epochs), 'ramp': 0}
         results = common.run(config, settings, folder / row, devices)
         record = {'row': row, 'seed': seed, **_of_student(results)}
         yield [_of_teacher(results), record] if row == _BASE else [record]
