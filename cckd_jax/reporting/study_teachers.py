@@ -86,7 +86,8 @@ def accuracy(path: Path, found: Mapping[str, Any]) -> None:
             above.plot(*zip(*dots, strict=True), '.', color=color, markersize=4, alpha=0.6)
             below.plot(at, [row['worse_share'] for row in of_row], **style)
         reached = [run['test_accuracy'] for run in found['runs'] if run['dataset'] == dataset]
-        room = max(0.002, 0.12 * (max(reached) - min(reached)))
+        # For most of the intervals; those of two seeds are many times as wide as what is to be seen.
+        room = max(0.002, 0.5 * (max(reached) - min(reached)))
         above.set_ylim(min(reached) - room, min(1.0005, max(reached) + room))
         above.set(ylabel="student's test accuracy", title=dataset)
         above.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
