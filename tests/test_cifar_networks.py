@@ -8,12 +8,12 @@ import pytest
 
 from cckd_jax import models
 from cckd_jax.errors import InputError
-from cckd_jax.evaluation import translation
 from cckd_jax.models import initialization, layers
 from cckd_jax.models.mobilenet import InvertedResidual
 from cckd_jax.models.resnet import BasicBlock
 from cckd_jax.models.shufflenet import ShuffleUnit, ShuffleUnitV2
 from cckd_jax.models.wide_resnet import PreActivationBlock
+from cckd_jax.robustness import translation
 
 NAMES = (
     'resnet56',
