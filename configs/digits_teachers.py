@@ -1,5 +1,7 @@
 """Three LeNet-5 of different seeds and a small AlexNet teach LeNet-5-Half on the embedded digits, by CA-MKD.
 
+Expected, from one run: teachers .975, .972, .983 and .989, student .981, alone .978. A minute on two cores.
+
 python launch/main.py --config=configs/digits_teachers.py --workdir=runs/digits_teachers
 
 The others are --config.method=aver, ebkd, aekd and fitnet_mkd; a teacher is changed by its index, from 0:
