@@ -12,114 +12,25 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import chex
 import flax.linen as nn
-import flax.struct
 import jax.numpy as jnp
 import numpy as np
 
-from cckd_jax import losses, multi_teacher, robustness, selection
+from cckd_jax import losses, multi_teacher, neighbourhood, robustness, selection
+from cckd_jax.context import Batch as Batch
+from cckd_jax.context import Context as Context
+from cckd_jax.context import Outputs as Outputs
+from cckd_jax.context import Points as Points
 from cckd_jax.errors import InputError, nearest
 from cckd_jax.models import Network
-
-Points = Mapping[str, chex.Array]
-
-
-class Batch(flax.struct.PyTreeNode):
-    """One device's share of a batch.
-
-    Attributes:
-      image: float32 `[B, H, W, C]`, in [0, 1].
-      label: int32 `[B]`.
-      index: int32 `[B]`, the example's place in the training set.
-      valid: bool `[B]`, false for the rows that only fill up the last batch.
-      aux: per-example constants by name, such as `teacher_logits` `[B, K, C]`, or `teacher_features`, a map
-        `[B, H, W, C]` of each teacher.
-    """
-
-    image: chex.Array
-    label: chex.Array
-    index: chex.Array
-    valid: chex.Array
-    aux: Mapping[str, chex.Array]
-
-
-class Outputs(NamedTuple):
-    """What the step's one train-mode forward of the student gave.
-
-    Attributes:
-      logits: float `[B, C]`.
-      features: the feature map after each stage.
-      extra: what the method's extra module made of the features, or None.
-    """
-
-    logits: chex.Array
-    features: tuple[chex.Array, ...]
-    extra: Any = None
-
-
-class Context(NamedTuple):
-    """What a method may look at beside its batch.
-
-    Attributes:
-      student: the network in training; its running statistics are used when it is called.
-      teachers: the frozen networks, where the method needs them live.
-      epoch, step: int32 scalars, traced.
-      keys: one PRNG key for each example `[B]`, a function of (seed, epoch, index).
-      mean: `[B, ...] -> [...]`, the mean over the kept examples of all devices, with no gradient; only in `loss`.
-    """
-
-    student: Network
-    teachers: tuple[Network, ...]
-    epoch: chex.Array
-    step: chex.Array
-    keys: chex.Array
-    mean: Callable[[chex.Array], chex.Array] | None = None
 
 
 def no_points(context: Context, batch: Batch) -> Points:
     """Looks at the sample itself and nowhere else."""
     return {}
-
-
-def worst_for_label(context: Context, batch: Batch, *, epsilon: float = 8 / 255, attack_steps: int = 10) -> Points:
-    """Looks where the student's cross entropy with the label is largest."""
-    objective = lambda points: losses.cross_entropy(context.student(points), batch.label)
-    return {'worst': _highest(objective, context, batch, epsilon, attack_steps)}
-
-
-def worst_for_teacher(
-    context: Context, batch: Batch, *, epsilon: float = 8 / 255, attack_steps: int = 10, temperature: float = 1.0
-) -> Points:
-    """Looks where the student is furthest from what the teacher says of the sample."""
-    teacher = batch.aux['teacher_logits'][:, 0]
-    objective = lambda points: losses.divergence(context.student(points), teacher, temperature=temperature)
-    return {'worst': _highest(objective, context, batch, epsilon, attack_steps)}
-
-
-def worst_for_both(
-    context: Context, batch: Batch, *, epsilon: float = 8 / 255, attack_steps: int = 10, temperature: float = 1.0
-) -> Points:
-    """Looks where the student is furthest from what the teacher says there."""
-    (teacher,) = context.teachers
-    objective = lambda points: losses.divergence(context.student(points), teacher(points), temperature=temperature)
-    return {'worst': _highest(objective, context, batch, epsilon, attack_steps)}
-
-
-def _highest(objective: Callable[..., chex.Array], context: Context, batch: Batch, epsilon, steps: int) -> chex.Array:
-    """The best of one projected ascent from a random point of the ball, a function of the example's key alone."""
-    (points, _) = robustness.ascend(
-        objective,
-        batch.image,
-        ball=robustness.BALLS['linf'],
-        epsilon=epsilon,
-        steps=steps,
-        step_size=2.5 * epsilon / steps,
-        keys=context.keys,
-    )
-    return points
 
 
 def everyone(context: Context, batch: Batch, points: Points, outputs: Outputs) -> chex.Array:
@@ -370,43 +281,6 @@ def ramped(column: Callable[..., Any], *names: str, warm_up: int = 0, ramp: int 
     return growing
 
 
-def certified_gap(
-    context: Context,
-    batch: Batch,
-    points: Points,
-    outputs: Outputs,
-    *,
-    epsilon: float = 8 / 255,
-    bounds: str = 'ibp',
-    temperature: float = 1.0,
-    rho: float = 0.5,
-) -> chex.Array:
-    """`losses.faithful_certified`, of a bound through the student in training and its teacher.
-
-    A quarter of the gap of log odds bounds that of confidences, and has a gradient where bounds are wide.
-    """
-    of_odds = robustness.odds_gap_bounds(
-        context.teachers[0], context.student, batch.image, batch.label, epsilon, method=bounds
-    )
-    teacher = batch.aux['teacher_logits'][:, 0]
-    return losses.faithful_certified(outputs.logits, teacher, of_odds / 4, temperature=temperature, rho=rho)
-
-
-def certified_label(
-    context: Context,
-    batch: Batch,
-    points: Points,
-    outputs: Outputs,
-    *,
-    epsilon: float = 8 / 255,
-    bounds: str = 'ibp',
-    rho: float = 0.5,
-) -> chex.Array:
-    """`losses.certified_cross_entropy`, of bounds through the network in training."""
-    (_, upper) = robustness.difference_bounds(context.student, batch.image, batch.label, epsilon, method=bounds)
-    return losses.certified_cross_entropy(outputs.logits, upper, batch.label, rho=rho)
-
-
 _ONE_TEACHER = frozenset({'teacher_logits'})
 _LIVE_TEACHER = frozenset({'teacher_logits', 'teacher'})
 _BY_SIGNIFICANCE = {
@@ -447,25 +321,25 @@ METHODS: Mapping[str, Method] = {
     ),
     'ebkd': Method(multi_teacher.ebkd, shares=multi_teacher.by_entropy, **_SEVERAL_TEACHERS),
     'aekd': Method(multi_teacher.aekd, shares=multi_teacher.by_agreement, **_SEVERAL_TEACHERS),
-    'ard': Method(on_logits(losses.ard), worst_for_label, needs=_ONE_TEACHER, **_ROBUST),
-    'rslad': Method(on_logits(losses.rslad), worst_for_teacher, needs=_ONE_TEACHER, **_ROBUST),
+    'ard': Method(on_logits(losses.ard), neighbourhood.worst_for_label, needs=_ONE_TEACHER, **_ROBUST),
+    'rslad': Method(on_logits(losses.rslad), neighbourhood.worst_for_teacher, needs=_ONE_TEACHER, **_ROBUST),
     'iad': Method(
         ramped(on_logits(losses.iad), 'trust_power', warm_up=60, ramp=0),
-        worst_for_label,
+        neighbourhood.worst_for_label,
         needs=_LIVE_TEACHER,
         **_ROBUST,
     ),
     'faithful_adversarial': Method(
         ramped(on_logits(losses.faithful_adversarial), 'rho'),
-        ramped(worst_for_both, 'epsilon'),
+        ramped(neighbourhood.worst_for_both, 'epsilon'),
         needs=_LIVE_TEACHER,
         **_ROBUST,
     ),
-    'faithful_certified': Method(ramped(certified_gap, 'epsilon', 'rho'), needs=_LIVE_TEACHER, **_ROBUST),
+    'faithful_certified': Method(ramped(neighbourhood.certified_gap, 'epsilon', 'rho'), needs=_LIVE_TEACHER, **_ROBUST),
 }
 
 # Training by the labels alone, for teachers that there is something to be faithful to all around a sample.
 ROBUST_TRAINING: Mapping[str, Method] = {
-    'adversarial': Method(at_worst(on_logits(losses.cross_entropy)), worst_for_label, **_ROBUST),
-    'ibp': Method(ramped(certified_label, 'epsilon', 'rho'), **_ROBUST),
+    'adversarial': Method(at_worst(on_logits(losses.cross_entropy)), neighbourhood.worst_for_label, **_ROBUST),
+    'ibp': Method(ramped(neighbourhood.certified_label, 'epsilon', 'rho'), **_ROBUST),
 }

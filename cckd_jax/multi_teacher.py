@@ -6,16 +6,13 @@ hyper-parameters: `soft_weight` is the paper's alpha, `feature_weight` its beta,
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import chex
 import flax.linen as nn
 import jax.numpy as jnp
 
 from cckd_jax import losses, models
-
-if TYPE_CHECKING:
-    from cckd_jax.methods import Batch, Context, Outputs, Points
+from cckd_jax.context import Batch, Context, Outputs, Points
 
 # The stages whose feature maps are matched: the last, and the second, as in CA-MKD's code.
 MAP_STAGES = {'teacher_features': -1, 'teacher_hints': 1}
@@ -32,10 +29,10 @@ def feature_maps(name: str) -> Callable[[tuple[models.Network, ...], chex.Array]
 
 
 def aver(
-    context: 'Context',
-    batch: 'Batch',
-    points: 'Points',
-    outputs: 'Outputs',
+    context: Context,
+    batch: Batch,
+    points: Points,
+    outputs: Outputs,
     *,
     temperature: float = 4.0,
     soft_weight: float = 1.0,
@@ -47,10 +44,10 @@ def aver(
 
 
 def ebkd(
-    context: 'Context',
-    batch: 'Batch',
-    points: 'Points',
-    outputs: 'Outputs',
+    context: Context,
+    batch: Batch,
+    points: Points,
+    outputs: Outputs,
     *,
     temperature: float = 4.0,
     soft_weight: float = 1.0,
@@ -62,10 +59,10 @@ def ebkd(
 
 
 def aekd(
-    context: 'Context',
-    batch: 'Batch',
-    points: 'Points',
-    outputs: 'Outputs',
+    context: Context,
+    batch: Batch,
+    points: Points,
+    outputs: Outputs,
     *,
     temperature: float = 4.0,
     soft_weight: float = 1.0,
@@ -84,10 +81,10 @@ def aekd(
 
 
 def fitnet_mkd(
-    context: 'Context',
-    batch: 'Batch',
-    points: 'Points',
-    outputs: 'Outputs',
+    context: Context,
+    batch: Batch,
+    points: Points,
+    outputs: Outputs,
     *,
     temperature: float = 4.0,
     soft_weight: float = 1.0,
@@ -111,10 +108,10 @@ def fitnet_mkd(
 
 
 def ca_mkd(
-    context: 'Context',
-    batch: 'Batch',
-    points: 'Points',
-    outputs: 'Outputs',
+    context: Context,
+    batch: Batch,
+    points: Points,
+    outputs: Outputs,
     *,
     temperature: float = 4.0,
     soft_weight: float = 1.0,
@@ -181,16 +178,16 @@ def regressors(
     return models.Regressors(_shapes('teacher_hints', teachers, image_shape), MAP_STAGES['teacher_hints'])
 
 
-def by_entropy(context: 'Context', batch: 'Batch', points: 'Points', outputs: 'Outputs') -> Mapping[str, chex.Array]:
+def by_entropy(context: Context, batch: Batch, points: Points, outputs: Outputs) -> Mapping[str, chex.Array]:
     """How much each teacher counts in `ebkd`."""
     return {'logits': losses.ebkd_weights(_by_teacher(batch))}
 
 
 def by_agreement(
-    context: 'Context',
-    batch: 'Batch',
-    points: 'Points',
-    outputs: 'Outputs',
+    context: Context,
+    batch: Batch,
+    points: Points,
+    outputs: Outputs,
     *,
     temperature: float = 4.0,
     largest_weight: float = 0.6,
@@ -204,10 +201,10 @@ def by_agreement(
 
 
 def by_label(
-    context: 'Context',
-    batch: 'Batch',
-    points: 'Points',
-    outputs: 'Outputs',
+    context: Context,
+    batch: Batch,
+    points: Points,
+    outputs: Outputs,
     *,
     feature_weight: float = 50.0,
     reduction: str = 'official',
@@ -225,10 +222,10 @@ def _shapes(name: str, teachers: tuple[nn.Module, ...], image_shape: tuple[int, 
     return tuple(models.feature_shapes(teacher, image_shape)[MAP_STAGES[name]] for teacher in teachers)
 
 
-def _by_teacher(batch: 'Batch') -> chex.Array:
+def _by_teacher(batch: Batch) -> chex.Array:
     return jnp.moveaxis(batch.aux['teacher_logits'], 1, 0)
 
 
-def _read_by_teachers(context: 'Context', outputs: 'Outputs') -> chex.Array:
+def _read_by_teachers(context: Context, outputs: Outputs) -> chex.Array:
     """What each teacher's own classifier makes of the student's features aligned to it, `[K, B, C]` (equation 4)."""
     return jnp.stack([teacher.head(maps) for teacher, maps in zip(context.teachers, outputs.extra, strict=True)])

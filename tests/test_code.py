@@ -16,8 +16,10 @@ BELOW = {
     'models': {'errors'},
     'data': {'errors', 'cache'},
     'robustness': {'losses', 'models', 'errors', 'checks'},
-    'multi_teacher': {'losses', 'models', 'methods'},  # the last for its types alone
-    'methods': {'losses', 'selection', 'robustness', 'models', 'errors', 'multi_teacher'},
+    'context': {'models'},
+    'multi_teacher': {'losses', 'models', 'context'},
+    'neighbourhood': {'losses', 'robustness', 'context'},
+    'methods': {'losses', 'selection', 'robustness', 'models', 'errors', 'context', 'multi_teacher', 'neighbourhood'},
     'training': {'methods', 'models', 'data', 'errors', 'console'},
     'evaluation': {'robustness', 'losses', 'models', 'data', 'errors', 'checks'},
     'reporting': {'selection', 'console'},
