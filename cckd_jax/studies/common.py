@@ -1,6 +1,7 @@
 """What studies share: changed configs, summaries written after each run, and what seeds allow to be said."""
 
 import copy
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,18 +54,22 @@ def run(
 
 
 def collect(
-    folder: Path,
-    found: Iterable[Iterable[Record]],
+    configs: Mapping[str, ConfigDict],
+    workdir: str | Path,
+    seeds: int,
+    group: Callable[[ConfigDict, Path, int], Iterable[Iterable[Record]]],
     *,
     summary: Callable[[Sequence[Record]], dict[str, Any]],
     render: Callable[[Mapping[str, Any]], str],
     draw: Callable[[Path, Mapping[str, Any]], None],
 ) -> dict[str, Any]:
-    """Writes `study.json`, `study.md` and `study.png` into the folder whenever a run has given its records.
+    """Runs all groups, and writes `study.json`, `study.md` and `study.png` whenever a run has given its records.
 
     Args:
-      folder: of the study.
-      found: the records of each run, as the runs end.
+      configs: by the name of the folder of its groups, which a record has as `dataset`.
+      workdir: of the study; the group of a config and seed lies in `<workdir>/<name>/seed<n>`.
+      seeds: how many, from 0.
+      group: `(config, folder, seed)` to the records of each run, as the runs end.
       summary: of all records so far, what `study.json` holds.
       render: the tables.
       draw: the figure.
@@ -72,15 +77,31 @@ def collect(
     Returns:
       The last summary.
     """
+    folder = Path(workdir).expanduser()
     records: list[Record] = []
     summed: dict[str, Any] = {}
-    for of_run in found:
-        records += of_run
-        summed = summary(records)
-        write_json(folder / 'study.json', summed)
-        write_text(folder / 'study.md', render(summed))
-        draw(folder / 'study.png', summed)
+    for seed, (name, config) in itertools.product(range(seeds), configs.items()):
+        for of_run in group(config, folder / name / f'seed{seed}', seed):
+            records += [{'dataset': name, **record} for record in of_run]
+            summed = summary(records)
+            write_json(folder / 'study.json', summed)
+            write_text(folder / 'study.md', render(summed))
+            draw(folder / 'study.png', summed)
     return summed
+
+
+def by_row(records: Iterable[Record], rows: Iterable[str], **where: Any) -> dict[str, dict[int, Record]]:
+    """The records that have these values, by row and seed; a row without any is there and empty.
+
+    >>> runs = [{'dataset': name, 'row': 'kd', 'seed': seed} for name in ('a', 'b') for seed in (0, 1)]
+    >>> {row: list(seeds) for row, seeds in by_row(runs, ['kd', 'iad'], dataset='a').items()}
+    {'kd': [0, 1], 'iad': []}
+    """
+    found: dict[str, dict[int, Record]] = {row: {} for row in rows}
+    for record in records:
+        if record['row'] in found and all(record[name] == value for name, value in where.items()):
+            found[record['row']][record['seed']] = record
+    return found
 
 
 def accuracy(records: Iterable[Record]) -> dict[str, Any]:

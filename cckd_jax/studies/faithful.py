@@ -78,24 +78,15 @@ def run(
     for name, config in configs.items():
         if config.epsilon is None:
             raise InputError(f'the study measures {name} at its epsilon, and there is none; set --config.epsilon')
-    folder = Path(workdir).expanduser()
-    found = (
-        [{'dataset': name, **record} for record in of_run]
-        for seed in range(seeds)
-        for name, config in configs.items()
-        for of_run in _group(config, folder / name / f'seed{seed}', seed, rows, devices)
-    )
-    return common.collect(folder, found, summary=summary, render=study.render, draw=study.methods)
+    group = lambda config, folder, seed: _group(config, folder, seed, rows, devices)
+    return common.collect(configs, workdir, seeds, group, summary=summary, render=study.render, draw=study.methods)
 
 
 def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Means over seeds with 95 % confidence intervals, and differences within seeds, of the runs there are."""
     rows, differences = [], []
     for dataset in dict.fromkeys(record['dataset'] for record in records):
-        by_row = {
-            row: {record['seed']: record for record in records if (record['dataset'], record['row']) == (dataset, row)}
-            for row in ('teacher', *ROWS)
-        }
+        by_row = common.by_row(records, ('teacher', *ROWS), dataset=dataset)
         for row, seeds in by_row.items():
             if seeds:
                 means = {name: _mean([record[name] for record in seeds.values()]) for name in MEASURES}

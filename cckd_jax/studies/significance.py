@@ -73,14 +73,10 @@ def run(
       InputError: there is no such row, or a run cannot use its settings.
     """
     common.check(seeds, rows, ROWS)
-    folder = Path(workdir).expanduser()
-    found = (
-        [{'dataset': name, **record} for record in of_run]
-        for seed in range(seeds)
-        for name, config in configs.items()
-        for of_run in _group(config, folder / name / f'seed{seed}', seed, rows, devices)
+    group = lambda config, folder, seed: _group(config, folder, seed, rows, devices)
+    return common.collect(
+        configs, workdir, seeds, group, summary=summary, render=study.render, draw=study.accuracy_against_samples
     )
-    return common.collect(folder, found, summary=summary, render=study.render, draw=study.accuracy_against_samples)
 
 
 def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -88,10 +84,7 @@ def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     datasets = list(dict.fromkeys(record['dataset'] for record in records))
     rows, differences = [], []
     for dataset in datasets:
-        by_row = {
-            row: {record['seed']: record for record in records if (record['dataset'], record['row']) == (dataset, row)}
-            for row in ('teacher', *ROWS)
-        }
+        by_row = common.by_row(records, ('teacher', *ROWS), dataset=dataset)
         rows += [_mean(dataset, row, list(seeds.values())) for row, seeds in by_row.items() if seeds]
         for first, second in COMPARED:
             gained = common.gained(by_row[first], by_row[second])

@@ -62,16 +62,17 @@ def run(
       InputError: there is no such row or setting, a config has one teacher, or a run cannot use its settings.
     """
     common.check(seeds, rows, _KNOWN)
-    folder = Path(workdir).expanduser()
-    steps = {name: _levels(name, config, worse, levels, rows) for name, config in configs.items()}
-    found = (
-        [{'dataset': name, **record} for record in of_run]
-        for seed in range(seeds)
-        for name, config in configs.items()
-        for of_run in _group(config, folder / name / f'seed{seed}', seed, worse, steps[name], rows, devices)
-    )
+    rows = list(dict.fromkeys((_FIRST, *rows)))
+    # Before hours of training, and not after them.
+    steps = [_levels(name, config, worse, levels, rows) for name, config in configs.items()]
     return common.collect(
-        folder, found, summary=lambda records: summary(records, worse), render=study.render, draw=study.accuracy
+        configs,
+        workdir,
+        seeds,
+        lambda config, folder, seed: _group(config, folder, seed, worse, steps[0], rows, devices),
+        summary=lambda records: summary(records, worse),
+        render=study.render,
+        draw=study.accuracy,
     )
 
 
@@ -79,8 +80,7 @@ def summary(records: Sequence[Mapping[str, Any]], worse: str) -> dict[str, Any]:
     """Means over seeds with 95 % confidence intervals, and differences within seeds, of the runs there are."""
     rows, differences = [], []
     for dataset, level in dict.fromkeys((record['dataset'], record['level']) for record in records):
-        here = [record for record in records if (record['dataset'], record['level']) == (dataset, level)]
-        by_row = {row: {record['seed']: record for record in here if record['row'] == row} for row in (_BASE, *_KNOWN)}
+        by_row = common.by_row(records, (_BASE, *_KNOWN), dataset=dataset, level=level)
         place = {'dataset': dataset, 'level': level}
         rows += [{**place, **_mean(row, list(seeds.values()))} for row, seeds in by_row.items() if seeds]
         for first, second in COMPARED:
@@ -102,7 +102,6 @@ def _levels(name: str, config: ConfigDict, worse: str, levels: Sequence[Any], ro
         found = [kind(level) for level in levels]
     except ValueError:
         raise InputError(f'levels of {worse} must be {kind.__name__}; found {", ".join(map(str, levels))}') from None
-    # Before hours of training, and not after them.
     for level in found:
         for row in rows:
             experiment.check(common.changed(config, {f'teachers.0.{worse}': level, **_method(row)}))
@@ -130,7 +129,7 @@ def _group(
         shared |= _restored(place, folder / _BASE)
     for level in levels:
         here = folder / f'{worse}_{level}'
-        for row in dict.fromkeys((_FIRST, *rows)):
+        for row in rows:
             if level == own:
                 taught_by = _restored(0, folder / _BASE)
             else:
