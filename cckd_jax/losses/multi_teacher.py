@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from cckd_jax.checks import check_labels, check_positive, check_reduction, check_teachers
+from cckd_jax.losses.divergence import divergence
 
 
 def divergences(
@@ -39,9 +40,8 @@ def divergences(
     """
     check_teachers(teacher_logits, student_logits)
     check_positive(temperature=temperature)
-    log_teachers = jax.nn.log_softmax(jax.lax.stop_gradient(teacher_logits).astype(jnp.float32) / temperature)
-    log_student = jax.nn.log_softmax(student_logits.astype(jnp.float32) / temperature)
-    return temperature**2 * jnp.sum(jnp.exp(log_teachers) * (log_teachers - log_student[None]), axis=-1)
+    of_one = lambda logits: divergence(student_logits, logits, temperature=temperature)
+    return temperature**2 * jax.vmap(of_one)(jax.lax.stop_gradient(teacher_logits))
 
 
 def aver(student_logits: chex.Array, teacher_logits: chex.Array, *, temperature: chex.Numeric = 4.0) -> chex.Array:
