@@ -7,23 +7,8 @@ expect. Hours on two cores.
 python launch/main.py --config=configs/mnist_faithful.py --config.dataset.data_dir=DIR --workdir=runs/mnist_faithful
 """
 
-from cckd_jax import config as base
+from cckd_jax import recipes
 
 
 def get_config(variant: str = ''):
-    config = base.default()
-    config.dataset.name = 'mnist'
-    config.method = 'faithful_certified'
-    config.epsilon = 0.1
-    config.batch_size = 128
-    config.validation_fraction = 0.1
-    config.teacher.robust = 'ibp'
-    config.teacher.epsilon = 0.1
-    config.teacher.epochs = 60
-    config.student.epochs = 60
-    config.attack.epsilon = 0.15
-    config.attack.samples = 30_000
-    config.evaluate.robustness = True
-    config.evaluate.faithfulness = True
-    config.evaluate.epsilons = (0.02, 0.05, 0.1)
-    return base.variant(config, variant)
+    return recipes.faithful('mnist', 0.15, variant)
