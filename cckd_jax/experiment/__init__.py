@@ -134,8 +134,9 @@ def _run(config: ConfigDict, method: Method, folder: Path, devices: list[jax.Dev
     for name in _given(config).keys() - method.hyperparameters:
         say(f'{config.method} has no {name}; the one given is not used')
     _say_of_ramp('student', method, config.student.epochs)
-    for name, part in zip(teachers.names(len(this.teachers)), this.teachers, strict=True):
-        _say_of_ramp(name, teachers.resolve_method(part), part.epochs)
+    for name, part, one in zip(teachers.names(len(given)), this.teachers, given, strict=True):
+        if one is None:
+            _say_of_ramp(name, teachers.resolve_method(part), part.epochs)
 
     taught = teachers.obtain(this, given)
     counted = counted or significance.find(this, method, taught.networks[0])
