@@ -69,12 +69,18 @@ def initial_state(
     key: chex.PRNGKey,
 ) -> TrainState:
     """A student with fresh weights that has seen nothing."""
-    images = to_unit(jnp.asarray(split.images[:1]))
-    variables = {'student': init(student, key, images)}
-    extra = method.extra(student, teachers, images.shape[1:])
-    if extra is not None:
-        features = student.apply(variables['student'], images, method='features')
-        variables['extra'] = extra.init(jax.random.fold_in(key, 1), features)
+
+    # One program: operation by operation it takes longer than an epoch on a small data set.
+    @jax.jit
+    def fresh(key: chex.PRNGKey, images: chex.Array) -> dict[str, Any]:
+        variables = {'student': init(student, key, images)}
+        extra = method.extra(student, teachers, images.shape[1:])
+        if extra is not None:
+            features = student.apply(variables['student'], images, method='features')
+            variables['extra'] = extra.init(jax.random.fold_in(key, 1), features)
+        return variables
+
+    variables = fresh(key, to_unit(jnp.asarray(split.images[:1])))
     params = {name: variables.get(name, {}).get('params', {}) for name in ('student', 'extra')}
     stats = {name: variables.get(name, {}).get('batch_stats', {}) for name in ('student', 'extra')}
     return TrainState(
