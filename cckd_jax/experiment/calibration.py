@@ -2,7 +2,8 @@
 
 from typing import Any
 
-import jax.numpy as jnp
+import chex
+import jax
 import numpy as np
 import scipy.special
 
@@ -29,21 +30,13 @@ def measure(this: Run, found: Judged) -> dict[str, Any]:
     networks = {name: _network(this, found, name, logits, labels) for name, logits in found.logits.items()}
     relative = {}
     if 'teacher' in found.logits:
+        imitation = jax.jit(evaluation.imitation)
         relative = {
-            name: {
-                part: float(value)
-                for part, value in evaluation.imitation(
-                    *(jnp.asarray(found.logits[each]) for each in ('teacher', name)), jnp.asarray(labels)
-                )
-                ._asdict()
-                .items()
-            }
+            name: jax.tree.map(float, imitation(found.logits['teacher'], found.logits[name], labels)._asdict())
             for name in found.students()
         }
-    diagrams = {
-        name: evaluation.reliability(jnp.asarray(logits, jnp.float32), jnp.asarray(labels))
-        for name, logits in found.logits.items()
-    }
+    reliability = jax.jit(evaluation.reliability)
+    diagrams = {name: reliability(logits.astype(np.float32), labels) for name, logits in found.logits.items()}
     sure = {name: _on_label(logits, labels) for name, logits in found.logits.items()}
     pictures.reliability(this.workdir / 'figures' / 'reliability.png', diagrams, sure)
     return {'networks': networks, 'relative': relative, 'validation_examples': len(this.dataset.validation)}
@@ -60,8 +53,12 @@ def _network(this: Run, found: Judged, name: str, logits: np.ndarray, labels: np
 
 
 def _errors(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    (logits, labels) = (jnp.asarray(logits, jnp.float32), jnp.asarray(labels))
-    return {name: float(error(logits, labels)) for name, error in _ERRORS.items()}
+    return jax.tree.map(float, _all_errors(logits.astype(np.float32), labels))
+
+
+@jax.jit
+def _all_errors(logits: chex.Array, labels: chex.Array) -> dict[str, chex.Array]:
+    return {name: error(logits, labels) for name, error in _ERRORS.items()}
 
 
 def _on_label(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
