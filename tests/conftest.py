@@ -10,7 +10,7 @@ os.environ.setdefault('XDG_CACHE_HOME', tempfile.mkdtemp(prefix='cckd-jax-tests-
 # Compiling is most of the time that tests take: LLVM's costly passes are left out, and each program is compiled once.
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
 os.environ['JAX_COMPILATION_CACHE_DIR'] = os.path.join(os.environ['XDG_CACHE_HOME'], 'cckd_jax', 'compiled')
-os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.05'
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
 import jax
 import pytest
