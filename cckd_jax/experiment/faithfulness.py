@@ -18,7 +18,7 @@ from cckd_jax.experiment.networks import Run
 from cckd_jax.reporting import faithfulness as pictures
 from cckd_jax.robustness.bounds import exactly
 
-KAPPAS = np.linspace(0.0, 1.0, 21)
+KAPPAS = np.arange(21) / 20
 
 
 def measure(this: Run, found: Judged) -> dict[str, Any]:
