@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cckd_jax.selection import threshold
 
@@ -39,14 +40,15 @@ def curves(path: Path, runs: Mapping[str, Rows], accuracies: Mapping[str, float 
             accuracy.plot(epochs, values, color=color, linestyle=':', linewidth=1.5)
         if rows and accuracies.get(name) is not None:
             accuracy.plot(epochs[-1], accuracies[name], 'D', color=color, markeredgecolor='white', zorder=5)
-    loss.set(xlabel='epoch', ylabel='loss of the kept samples (nats)', yscale='log')
-    accuracy.set(xlabel='epoch', ylabel='accuracy')
+    loss.set(ylabel='loss of the kept samples (nats)', yscale='log')
+    accuracy.set(ylabel='accuracy')
     accuracy.set_title('line: training, while it learns    dotted: held out    diamond: test', fontsize=8)
     shown = [row['train_accuracy'] for rows in runs.values() for row in rows[len(rows) // 20 :]]
     shown = [value for value in [*shown, *accuracies.values()] if value is not None]
     if shown:
         accuracy.set_ylim(max(0.0, min(shown) - 0.02), min(1.0, max(shown)) + 0.004)
     for axes in (loss, accuracy):
+        over_epochs(axes)
         plain(axes)
         axes.legend(frameon=False, fontsize=9)
     save(figure, path)
@@ -73,8 +75,9 @@ def participation(path: Path, rows: Rows, alpha: float | None, *, examples: int)
         axes.plot(epochs + 1, eta, color=COLORS['threshold'], linestyle='--', linewidth=1.2, label=label)
     used, whole = sum(row['samples_used'] for row in rows), examples * len(rows)
     axes.set_title(f'{used:,} of {whole:,} presentations trained the student ({used / whole:.2%})', fontsize=10)
-    axes.set(xlabel='epoch', ylim=(0, 1.02))
+    axes.set(ylim=(0, 1.02))
     axes.legend(frameon=False, fontsize=9)
+    over_epochs(axes)
     plain(axes)
     save(figure, path)
 
@@ -115,6 +118,12 @@ def _color(name: str) -> str:
 
 def _or_nan(value: float | None) -> float:
     return np.nan if value is None else value
+
+
+def over_epochs(axes: Axes) -> None:
+    """An axis of whole epochs, however few."""
+    axes.set_xlabel('epoch')
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def plain(axes: Axes) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cckd_jax.reporting.figures import TEACHER_COLORS, plain, save
+from cckd_jax.reporting.figures import TEACHER_COLORS, over_epochs, plain, save
 
 # What is weighed, in words.
 _WHAT = {'logits': 'logits', 'maps': 'feature maps'}
@@ -36,12 +36,12 @@ def weights(path: Path, rows: Sequence[Mapping[str, Any]], found: Mapping[str, A
             by_epoch.plot(at, values, '.-', ms=3, color=color, label=f'teacher {teacher}: {overall:.3f}')
         for axes in (by_class, by_epoch):
             alike = axes.axhline(1 / len(shares['overall'] or (1,)), color='#555555', linestyle='--', linewidth=1)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_ylim(0, None)
             plain(axes)
         alike.set_label('all alike')
+        by_class.xaxis.set_major_locator(MaxNLocator(integer=True))
         by_class.set(xlabel='class', ylabel=f'share of the weights\non {_WHAT[name]}')
-        by_epoch.set(xlabel='epoch')
+        over_epochs(by_epoch)
         by_epoch.legend(frameon=False, fontsize=9, loc='upper left', bbox_to_anchor=(1, 1), title='overall')
     save(figure, path)
 
