@@ -16,8 +16,17 @@ ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
 # What share a recipe differ in their networks alone: one takes the whole path, all are checked without computing.
 PAIRS = [name for name in CONFIGS if name.startswith('cifar100_')]
-# And what differ in their data alone are the same on digits.
-SAME = ('mnist_faithful', 'fashion_mnist_faithful', 'fashion_mnist_lenet')
+# What is the same on digits but for the numbers named, as `test_what_is_not_run_is_the_same_on_digits` makes sure.
+SAME = {
+    'mnist_lenet': 'digits_lenet',
+    'fashion_mnist_lenet': 'digits_lenet',
+    'mnist_faithful': 'digits_faithful',
+    'fashion_mnist_faithful': 'digits_faithful',
+    'cifar10_alexnet': 'digits_alexnet',
+    'svhn_alexnet': 'digits_alexnet',
+    'svhn_resnet': 'digits_resnet',
+}
+NUMBERS = {'alpha', 'attack.epsilon', 'attack.samples', 'epsilon', 'teacher.epsilon', 'evaluate.epsilons'}
 ONCE = [name for name in CONFIGS if name not in (*PAIRS, *SAME)]
 
 
@@ -33,6 +42,21 @@ def test_smoke_takes_the_whole_path(name, tmp_path):
     held_out = round(512 * cli._load(f'{ROOT}/configs/{name}.py:smoke').validation_fraction)
     assert results['student']['samples_presented'] == 2 * (512 - held_out)
     assert (tmp_path / 'run' / 'report.md').exists()
+
+
+@pytest.mark.parametrize('name', SAME)
+def test_what_is_not_run_is_the_same_on_digits(name):
+    (own, run) = (flat(cli._load(f'{ROOT}/configs/{each}.py:smoke').to_dict()) for each in (name, SAME[name]))
+    assert own.keys() == run.keys()
+    assert {key for key in own if own[key] != run[key]} <= NUMBERS
+
+
+def flat(fields, prefix=''):
+    parts = [
+        flat(value, f'{prefix}{key}.') if isinstance(value, dict) else {f'{prefix}{key}': value}
+        for key, value in fields.items()
+    ]
+    return {key: value for part in parts for key, value in part.items()}
 
 
 @pytest.mark.parametrize('name', CONFIGS)
