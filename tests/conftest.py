@@ -45,7 +45,7 @@ def digits_config(**fields):
         'batch_size': 64,
         'alpha': 0.05,
         'teacher.epochs': 15,
-        'student.epochs': 25,
+        'student.epochs': 16,
         'attack.samples': 200,
         'evaluate.calibration': False,
     }

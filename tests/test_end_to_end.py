@@ -32,8 +32,8 @@ def test_every_method_distils_digits(method, trained, significance, tmp_path, on
         }
     )
     student = experiment.run(config, tmp_path / 'run', devices=one_device)['student']
-    assert student['test_accuracy'] > 0.95
-    assert student['samples_in_all'] == 25 * 1437
+    assert student['test_accuracy'] > 0.92
+    assert student['samples_in_all'] == 16 * 1437
     assert (student['samples_presented'] < student['samples_in_all']) == ('significance' in METHODS[method].needs)
     assert (student['samples_used'] < student['samples_presented']) == (METHODS[method].gate is not None)
 

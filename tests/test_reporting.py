@@ -86,7 +86,7 @@ def test_the_papers_numbers_stand_beside_a_run_of_its_row(trained):
     assert '98.78%' in text
     assert '0.8623%' in text
     assert 'one run each of 200 epochs' in text
-    assert 'This run: teacher 15, student 25 epochs.' in text
+    assert 'This run: teacher 15, student 16 epochs.' in text
     results['method'] = 'kd'
     assert '0.8623%' not in report.render(results)
     for of_another_kind in ({'epsilon': 0.1}, {'label_noise': 0.5}):
