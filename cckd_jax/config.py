@@ -117,7 +117,7 @@ def default() -> ConfigDict:
     config.evaluate.steps = 20  # of each search along gradients
     config.evaluate.queries = 500  # of the search without any
     config.evaluate.temperatures = (1.0, 20.0)  # at which cross entropy is attacked
-    config.evaluate.bounds = 'crown_ibp'  # or ibp, looser and cheaper; or crown, tighter and very slow
+    config.evaluate.bounds = 'crown_ibp'  # or ibp, looser and cheaper; or crown, mostly tighter and very slow
 
     config.save_seconds = 10.0  # a checkpoint at the end of an epoch when the last is that old; 0: every epoch
     return config

@@ -194,8 +194,9 @@ def test_agreement_with_foolbox(name):
         ({'norm': 'l2', 'epsilon': 4.1}, r'epsilon must be in \[0, 4\]'),
         ({'norm': 'l_inf'}, "unknown norm 'l_inf' .did you mean 'linf'"),
         ({'loss': 'dlr'}, "unknown loss 'dlr'; there are: cross_entropy, margin"),
-        ({'steps': 0}, 'steps must be 1 or above, not 0'),
-        ({'restarts': 0}, 'restarts must be 1 or above'),
+        ({'steps': 0}, 'steps must be a whole number of 1 or above, not 0'),
+        ({'steps': 2.5}, 'steps must be a whole number of 1 or above, not 2.5'),
+        ({'restarts': 0}, 'restarts must be a whole number of 1 or above'),
         ({'step_size': -1.0}, 'step_size must be above 0'),
         ({'temperature': 0.0}, 'temperature must be above 0'),
         ({'key': jax.random.split(jax.random.key(0), 3)}, r'one key or one for each of the 2 examples'),
@@ -204,8 +205,34 @@ def test_agreement_with_foolbox(name):
 )
 def test_bad_searches_are_refused(how, said):
     images, labels = batch(2)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(InputError, match=said):
         evaluation.pgd(FLAT, images, labels, **{'epsilon': 0.1, **how})
+
+
+@pytest.mark.parametrize('labels', [[0, 4], [-1, 0]])
+def test_labels_of_no_class_are_refused(labels):
+    (images, labels) = (batch(2)[0], jnp.array(labels))
+    for attack in (
+        lambda: evaluation.fgsm(FLAT, images, labels, epsilon=0.1),
+        lambda: evaluation.pgd(FLAT, images, labels, epsilon=0.1),
+        lambda: evaluation.square(FLAT, images, labels, epsilon=0.1, key=jax.random.key(0)),
+        lambda: evaluation.attack_gap(FLAT, FLAT, images, labels, 0.1),
+    ):
+        with pytest.raises(InputError, match=f'labels must be from 0 to 3, not from {labels.min()} to {labels.max()}'):
+            attack()
+
+
+@pytest.mark.parametrize('epsilon', [0.1, np.float32(0.1)])
+def test_images_of_half_precision_are_attacked_in_float32(epsilon):
+    (images, labels) = batch(2)
+    images = images.astype(jnp.bfloat16)
+    for found in (
+        evaluation.fgsm(FLAT, images, labels, epsilon=epsilon),
+        evaluation.pgd(FLAT, images, labels, epsilon=epsilon, steps=2),
+        evaluation.square(FLAT, images, labels, epsilon=epsilon, key=jax.random.key(0), queries=2),
+    ):
+        assert found.dtype == jnp.float32
+        assert jnp.abs(found - images.astype(jnp.float32)).max() <= 0.1 + 1e-6
 
 
 def test_bad_images_are_refused():

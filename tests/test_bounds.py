@@ -318,6 +318,56 @@ def test_bounds_inside_of_a_split_program():
     np.testing.assert_allclose(found.ravel(), whole, atol=1e-5)
 
 
+@pytest.mark.parametrize('method', METHODS)
+def test_bounds_that_grow_past_float32_say_nothing_and_stay_numbers(method):
+    weights = 1e3 * np.random.default_rng(0).normal(size=(30, 4, 4)).astype(np.float32)
+    affine = [operations.Affine(lambda x, w=w: x @ w, lambda r, w=w: r @ np.abs(w)) for w in weights]
+    layers = tuple(itertools.chain(*((each, operations.Relu()) for each in affine)))
+    box = operations.Box(jnp.zeros((2, 4)), jnp.ones((2, 4)))
+    way = propagation.PROPAGATIONS[method]
+    part = propagation.bounded((*layers, affine[0]), box, way)
+    found = propagation.functionals(part, lambda s: jax.nn.one_hot(s, 4)[None].repeat(2, 0), 4, way.linear)
+    assert np.isfinite(found.lower).all()
+    assert np.isfinite(found.upper).all()
+    assert (found.upper - found.lower > 1e29).all()
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_labels_of_no_class_have_no_bounds(method):
+    network, images, _ = case('flat', batch=2)
+    for labels in (jnp.array([0, 4]), jnp.array([-1, 0])):
+        for bound in (evaluation.difference_bounds, evaluation.confidence_bounds):
+            with pytest.raises(InputError, match='labels must be from 0 to 3, not from'):
+                bound(network, images, labels, 0.1, method=method)
+        with pytest.raises(InputError, match='labels must be from 0 to 3, not from'):
+            evaluation.confidence_gap_bounds(network, network, images, labels, 0.1, method=method)
+
+
+class AlongRows(models.Classifier):
+    """A convolution of one axis, which Flax takes along the last but one."""
+
+    def setup(self):
+        self.convolution = nn.Conv(2, (3,), padding=1)
+        self.second = nn.Conv(2, (3,), padding=1)
+        self.dense = nn.Dense(self.num_classes)
+
+    def stages(self):
+        return ((self.convolution, nn.relu, self.second, nn.relu),)
+
+    def classifier(self):
+        return (layers.flatten, self.dense)
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_a_convolution_of_one_axis(method):
+    network = random_network(AlongRows(num_classes=3), (6, 6, 1))
+    images = jnp.full((1, 6, 6, 1), 0.5)
+    (lower, upper) = evaluation.logit_bounds(network, images, 0.1, method=method)
+    seen = forward(network, points_in_ball(images, 0.1, 50))
+    assert (seen >= lower - 1e-4).all()
+    assert (seen <= upper + 1e-4).all()
+
+
 class Unknown(Flat):
     def setup(self):
         super().setup()

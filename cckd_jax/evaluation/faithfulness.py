@@ -7,14 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cckd_jax.checks import check_labels
 from cckd_jax.models import Network
 from cckd_jax.robustness.ascent import ascend
 from cckd_jax.robustness.attacks import check_search, margin_loss
 from cckd_jax.robustness.balls import BALLS
 from cckd_jax.robustness.bounds import difference_bounds
 from cckd_jax.robustness.gap_bounds import SignedGaps
-from cckd_jax.robustness.inputs import check_epsilon, check_images, check_pair, example_keys
+from cckd_jax.robustness.inputs import check_epsilon, check_images, check_label_range, check_pair, example_keys
 
 LogitsFn = Callable[[chex.Array], chex.Array]
 
@@ -110,8 +109,8 @@ def signed_attack_gaps(
     >>> signed_attack_gaps(teacher, constant, jnp.zeros((1, 1, 1, 1)), jnp.array([0]), 0.5, steps=4).over.tolist()
     [0.0]
     """
-    _check(teacher, student, images, epsilon, steps, step_size, restarts)
-    check_labels(labels, images)
+    classes = _check(teacher, student, images, epsilon, steps, step_size, restarts)
+    check_label_range(labels, images, classes)
 
     between = lambda measure, points: measure(student(points), labels) - measure(teacher(points), labels)
 
@@ -255,14 +254,15 @@ def _log_odds(logits: chex.Array, labels: chex.Array) -> chex.Array:
     return own - jax.nn.logsumexp(logits, axis=-1, where=others)
 
 
-def _check(teacher, student, images, epsilon, steps, step_size, restarts) -> None:
+def _check(teacher, student, images, epsilon, steps, step_size, restarts) -> int:
     check_images(images)
     check_epsilon(epsilon)
     check_search(steps, step_size, restarts)
-    check_pair(teacher, student, images)
+    return check_pair(teacher, student, images)
 
 
 def _highest(objective, images, epsilon, key, steps, step_size, restarts, guide=None) -> chex.Array:
+    images = images.astype(jnp.float32)
     search = {
         'ball': BALLS['linf'],
         'epsilon': epsilon,

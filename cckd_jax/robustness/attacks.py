@@ -6,12 +6,20 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from cckd_jax.checks import check_labels, check_logits, check_positive
-from cckd_jax.errors import InputError, lookup
+from cckd_jax.checks import check_labels, check_logits
+from cckd_jax.errors import lookup
 from cckd_jax.losses import cross_entropy
 from cckd_jax.robustness.ascent import ascend
 from cckd_jax.robustness.balls import BALLS
-from cckd_jax.robustness.inputs import check_epsilon, check_images, check_takes, example_keys
+from cckd_jax.robustness.inputs import (
+    check_above_zero,
+    check_counts,
+    check_epsilon,
+    check_images,
+    check_label_range,
+    check_takes,
+    example_keys,
+)
 
 
 def fgsm(
@@ -33,8 +41,8 @@ def fgsm(
       images: float `[B, H, W, C]`, in [0, 1].
       labels: int `[B]`.
       epsilon: size of the step in pixel units, in [0, 1].
-      key: where given, the step starts from a uniformly drawn point of the ball (and the result stays in the ball);
-        one key, which is folded with each example's place, or one for each example `[B]`.
+      key: where given, the step starts from a random point of the ball, uniform before the cut to [0, 1] (and the
+        result stays in the ball); one key, which is folded with each example's place, or one for each example `[B]`.
 
     Returns:
       float32 `[B, H, W, C]`, in [0, 1], within epsilon of the images.
@@ -51,7 +59,8 @@ def fgsm(
     """
     check_images(images)
     check_epsilon(epsilon)
-    check_takes('the attacked network', logits_fn, images)
+    check_label_range(labels, images, check_takes('the attacked network', logits_fn, images))
+    images = images.astype(jnp.float32)
     ball = BALLS['linf']
     start = images if key is None else ball.start(example_keys(key, len(images)), images, epsilon)
     gradient = jax.grad(lambda points: jnp.sum(cross_entropy(logits_fn(points), labels)))(start)
@@ -128,7 +137,7 @@ def pgd(
       temperature: tau > 0 of the attacked logits.
 
     Returns:
-      float `[B, H, W, C]`, in [0, 1], within epsilon of the images.
+      float32 `[B, H, W, C]`, in [0, 1], within epsilon of the images.
 
     Raises:
       AssertionError: shapes or types are wrong.
@@ -143,9 +152,10 @@ def pgd(
     ball, objective = lookup(BALLS, norm, 'norm'), lookup(LOSSES, loss, 'loss')
     check_images(images)
     check_epsilon(epsilon, ball.largest(images.shape[1:]))
-    check_positive(temperature=temperature)
+    check_above_zero(temperature=temperature)
     check_search(steps, step_size, restarts)
-    check_takes('the attacked network', logits_fn, images)
+    check_label_range(labels, images, check_takes('the attacked network', logits_fn, images))
+    images = images.astype(jnp.float32)
     (points, _) = ascend(
         lambda points: objective(logits_fn(points) / temperature, labels),
         images,
@@ -164,8 +174,6 @@ def check_search(steps: chex.Numeric, step_size: chex.Numeric | None, restarts: 
 
     >>> check_search(10, None, 1)
     """
-    for name, value in (('steps', steps), ('restarts', restarts)):
-        if not isinstance(value, jax.core.Tracer) and value < 1:
-            raise InputError(f'{name} must be 1 or above, not {value}')
+    check_counts(steps=steps, restarts=restarts)
     if step_size is not None:
-        check_positive(step_size=step_size)
+        check_above_zero(step_size=step_size)

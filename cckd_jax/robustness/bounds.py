@@ -7,11 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cckd_jax.checks import check_labels
 from cckd_jax.errors import lookup
 from cckd_jax.models import Network
 from cckd_jax.robustness import propagation
-from cckd_jax.robustness.inputs import check_epsilon, check_images, check_takes
+from cckd_jax.robustness.inputs import check_epsilon, check_images, check_label_range, check_takes
 from cckd_jax.robustness.operations import Box
 from cckd_jax.robustness.translation import check_layers, operations
 
@@ -22,10 +21,11 @@ def logit_bounds(
     r"""Lower and upper bounds of every logit over the l_inf ball of radius epsilon, cut to [0, 1].
 
     `ibp` carries intervals from layer to layer, with the last affine layers merged. `crown_ibp` bounds logits by linear
-    functions of the image, with intervals for what is inside. `crown` bounds what is inside in the same way: tightest,
-    and slow for wide networks. Each of the last two is met with intervals, so that neither is ever looser. Bounds are
-    of the network in float32, up to rounding. `ibp` is monotone in epsilon; the slopes of the other two adapt, and they
-    need not be.
+    functions of the image, with intervals for what is inside. `crown` bounds what is inside in the same way: nearly
+    always tightest (its slopes adapt to what it found there), and slow for wide networks. Each of the last two is met
+    with intervals, so that neither is ever looser. Bounds are of the network in float32, up to rounding, and nothing
+    inside is taken to exceed 1e30. `ibp` is monotone in epsilon; the slopes of the other two adapt, and they need not
+    be.
 
     Args:
       network: of a `models.Classifier`, whose layers are walked.
@@ -86,8 +86,7 @@ def difference_bounds(
     >>> difference_bounds(network, images, jnp.array([1]), 0.1)[1][0, 1].item()
     0.0
     """
-    check_ball(network, images, epsilon, method)
-    check_labels(labels, images)
+    check_label_range(labels, images, check_ball(network, images, epsilon, method))
     return tuple(_differences(network.module, network.variables, images, labels, epsilon, method))
 
 
@@ -134,13 +133,13 @@ def label_odds(differences: Box, labels: chex.Array) -> Box:
     return Box(odds(differences.upper), odds(differences.lower))
 
 
-def check_ball(network: Network, images: chex.Array, epsilon: chex.Numeric, method: str) -> None:
-    """Raises for what no bounds can be had of."""
+def check_ball(network: Network, images: chex.Array, epsilon: chex.Numeric, method: str) -> int:
+    """The number of classes; raises for what no bounds can be had of."""
     lookup(propagation.PROPAGATIONS, method, 'method')
     check_images(images)
     check_epsilon(epsilon)
     check_layers(network)
-    check_takes('the network', network, images)
+    return check_takes('the network', network, images)
 
 
 def ball(images: chex.Array, epsilon: chex.Numeric) -> Box:

@@ -9,10 +9,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cckd_jax.checks import check_labels
 from cckd_jax.models import Network
 from cckd_jax.robustness import bounds, propagation
-from cckd_jax.robustness.inputs import check_pair
+from cckd_jax.robustness.inputs import check_label_range, check_pair
 from cckd_jax.robustness.operations import Box, backward, concretised
 
 
@@ -164,10 +163,9 @@ def _difference(first: chex.Array, second: chex.Array) -> chex.Array:
 
 
 def _checked_gaps(teacher, student, images, labels, epsilon, method, score) -> SignedGaps:
-    check_pair(teacher, student, images)
+    check_label_range(labels, images, check_pair(teacher, student, images))
     for network in (teacher, student):
         bounds.check_ball(network, images, epsilon, method)
-    check_labels(labels, images)
     modules, variables = zip(teacher, student, strict=True)
     return _gaps(modules, variables, images, labels, epsilon, method, score)
 

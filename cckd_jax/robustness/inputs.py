@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cckd_jax.checks import check_labels
 from cckd_jax.errors import InputError
 
 
@@ -59,19 +60,58 @@ def check_takes(role: str, network: Callable[[chex.Array], chex.Array], images: 
     return logits.shape[1]
 
 
+def check_label_range(labels: chex.Array, images: chex.Array, classes: int) -> None:
+    """Asserts int `[B]` for images `[B, ...]`, and raises InputError for a label that is no class.
+
+    >>> check_label_range(jnp.array([0, 2]), jnp.zeros((2, 1, 1, 1)), 3)
+    """
+    check_labels(labels, images)
+    if isinstance(labels, jax.core.Tracer) or not len(labels):
+        return
+    given = np.asarray(labels)
+    (low, high) = (given.min(), given.max())
+    if low < 0 or high >= classes:
+        raise InputError(f'labels must be from 0 to {classes - 1}, not from {low} to {high}')
+
+
+def check_counts(**values: chex.Numeric) -> None:
+    """Raises InputError for what is no whole number of 1 or above.
+
+    >>> check_counts(steps=10)
+    """
+    for name, value in values.items():
+        if not isinstance(value, jax.core.Tracer) and (value < 1 or value != int(value)):
+            raise InputError(f'{name} must be a whole number of 1 or above, not {value}')
+
+
+def check_above_zero(**values: chex.Numeric) -> None:
+    """Raises InputError for what is not above 0.
+
+    >>> check_above_zero(temperature=20.0)
+    """
+    for name, value in values.items():
+        if not isinstance(value, jax.core.Tracer) and not value > 0:
+            raise InputError(f'{name} must be above 0, not {value}')
+
+
 def check_pair(
     teacher: Callable[[chex.Array], chex.Array], student: Callable[[chex.Array], chex.Array], images: chex.Array
-) -> None:
-    """Raises InputError for a teacher and a student that do not take the same images to the same classes.
+) -> int:
+    """The number of classes of a teacher and a student.
+
+    Raises:
+      InputError: they do not take the same images to the same classes.
 
     >>> flat = lambda x: x.reshape(len(x), -1)
     >>> check_pair(flat, flat, jnp.zeros((2, 1, 3, 1)))
+    3
     """
     classes = [
         check_takes(role, network, images) for role, network in (('the teacher', teacher), ('the student', student))
     ]
     if classes[0] != classes[1]:
         raise InputError(f'the teacher has {classes[0]} classes and the student {classes[1]}; they must be the same')
+    return classes[0]
 
 
 def example_keys(key: chex.PRNGKey, count: int) -> chex.Array:

@@ -64,6 +64,10 @@ class Operation(Protocol):
         ...
 
 
+# Intervals grow with every layer, and past float32 they would be no numbers; no activation comes near this.
+_WIDEST = 1e30
+
+
 @dataclasses.dataclass(frozen=True)
 class Affine:
     r"""$y = Wx + b$, without W ever being laid out.
@@ -86,7 +90,7 @@ class Affine:
     def interval(self, box: Box) -> Box:
         middle = self.forward((box.lower + box.upper) / 2)
         spread = self.magnitude((box.upper - box.lower) / 2)
-        return Box(middle - spread, middle + spread)
+        return Box(*(jnp.clip(bound, -_WIDEST, _WIDEST) for bound in (middle - spread, middle + spread)))
 
     def backward(self, coefficients: chex.Array, box: Box) -> tuple[chex.Array, chex.Array]:
         (batch, count) = coefficients.shape[:2]
@@ -238,10 +242,11 @@ def backward(
 
 
 def concretised(coefficients: chex.Array, constants: chex.Array, box: Box) -> chex.Array:
-    """The least value `[B, S]` of linear functions `[B, S, ...]` over a box `[B, ...]`."""
+    """The least value `[B, S]` of linear functions `[B, S, ...]` over a box `[B, ...]`; -inf where they overflow."""
     (middle, radius) = ((box.lower + box.upper)[:, None] / 2, (box.upper - box.lower)[:, None] / 2)
     lowest = coefficients * middle - jnp.abs(coefficients) * radius
-    return constants + jnp.sum(lowest, axis=tuple(range(2, lowest.ndim)))
+    total = constants + jnp.sum(lowest, axis=tuple(range(2, lowest.ndim)))
+    return jnp.where(jnp.isfinite(total), total, -jnp.inf)
 
 
 class Line(NamedTuple):

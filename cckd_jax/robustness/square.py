@@ -9,7 +9,14 @@ import numpy as np
 
 from cckd_jax.errors import InputError
 from cckd_jax.robustness.attacks import margin_loss
-from cckd_jax.robustness.inputs import check_epsilon, check_images, check_takes, example_keys
+from cckd_jax.robustness.inputs import (
+    check_counts,
+    check_epsilon,
+    check_images,
+    check_label_range,
+    check_takes,
+    example_keys,
+)
 
 # Of 10,000 queries, those at which the share of changed pixels is halved.
 _HALVINGS = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000])
@@ -41,7 +48,7 @@ def square(
       share: of the pixels that the first squares cover, in (0, 1]; 0.05 in the paper for l_inf.
 
     Returns:
-      float `[B, H, W, C]`, in [0, 1], within epsilon of the images.
+      float32 `[B, H, W, C]`, in [0, 1], within epsilon of the images.
 
     Raises:
       AssertionError: shapes or types are wrong.
@@ -57,11 +64,11 @@ def square(
     """
     check_images(images)
     check_epsilon(epsilon)
-    if queries < 1:
-        raise InputError(f'queries must be 1 or above, not {queries}')
+    check_counts(queries=queries)
     if not 0 < share <= 1:
         raise InputError(f'share must be in (0, 1], not {share}')
-    check_takes('the attacked network', logits_fn, images)
+    check_label_range(labels, images, check_takes('the attacked network', logits_fn, images))
+    images = images.astype(jnp.float32)
     (height, width, channels) = images.shape[1:]
     keys = example_keys(key, len(images))
     sides = jnp.asarray(_sides(queries, share, height, width))

@@ -77,7 +77,9 @@ def _kernel(layer: nn.Conv | nn.Dense, params: Mapping[str, chex.Array]) -> Oper
 
 def _reach(layer: nn.Conv | nn.Dense) -> Reach | None:
     """Of a convolution of square kernel, the same padding all around, and no dilation: those of this package."""
-    if not isinstance(layer, nn.Conv) or not isinstance(layer.padding, int) or len(set(layer.kernel_size)) != 1:
+    if not isinstance(layer, nn.Conv) or not isinstance(layer.padding, int):
+        return None
+    if len(layer.kernel_size) != 2 or len(set(layer.kernel_size)) != 1:
         return None
     dilated = any(each not in (1, None) for each in (layer.kernel_dilation, layer.input_dilation))
     if not isinstance(layer.strides, int) or dilated:
