@@ -2,7 +2,7 @@
 
 LeNet-5, trained so that intervals certify it within 0.1 of a pixel, teaches LeNet-5-Half against a certified bound of
 the gap between them. A reading of Faithful KD (arXiv:2306.04431), whose body could not be had: there are no numbers to
-expect. Hours on two cores.
+expect. An hour or two on two cores.
 
 python launch/main.py --config=configs/fashion_mnist_faithful.py --config.dataset.data_dir=DIR --workdir=runs/fashion
 """
