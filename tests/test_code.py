@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 # A room may import those to its right, and nothing else of the package.
 BELOW = {
+    'checks': {'errors'},
     'losses': {'checks'},
     'selection': {'checks', 'errors'},
     'models': {'errors'},

@@ -6,13 +6,12 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from cckd_jax.checks import check_labels, check_logits
+from cckd_jax.checks import check_labels, check_logits, check_positive
 from cckd_jax.errors import lookup
 from cckd_jax.losses import cross_entropy
 from cckd_jax.robustness.ascent import ascend
 from cckd_jax.robustness.balls import BALLS
 from cckd_jax.robustness.inputs import (
-    check_above_zero,
     check_counts,
     check_epsilon,
     check_images,
@@ -152,7 +151,7 @@ def pgd(
     ball, objective = lookup(BALLS, norm, 'norm'), lookup(LOSSES, loss, 'loss')
     check_images(images)
     check_epsilon(epsilon, ball.largest(images.shape[1:]))
-    check_above_zero(temperature=temperature)
+    check_positive(temperature=temperature)
     check_search(steps, step_size, restarts)
     check_label_range(labels, images, check_takes('the attacked network', logits_fn, images))
     images = images.astype(jnp.float32)
@@ -176,4 +175,4 @@ def check_search(steps: chex.Numeric, step_size: chex.Numeric | None, restarts: 
     """
     check_counts(steps=steps, restarts=restarts)
     if step_size is not None:
-        check_above_zero(step_size=step_size)
+        check_positive(step_size=step_size)

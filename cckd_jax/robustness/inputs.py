@@ -84,16 +84,6 @@ def check_counts(**values: chex.Numeric) -> None:
             raise InputError(f'{name} must be a whole number of 1 or above, not {value}')
 
 
-def check_above_zero(**values: chex.Numeric) -> None:
-    """Raises InputError for what is not above 0.
-
-    >>> check_above_zero(temperature=20.0)
-    """
-    for name, value in values.items():
-        if not isinstance(value, jax.core.Tracer) and not value > 0:
-            raise InputError(f'{name} must be above 0, not {value}')
-
-
 def check_pair(
     teacher: Callable[[chex.Array], chex.Array], student: Callable[[chex.Array], chex.Array], images: chex.Array
 ) -> int:
