@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cckd_jax import evaluation, models
-from cckd_jax.errors import InputError
 from cckd_jax.models import layers
 from cckd_jax.robustness import bounds, operations, propagation, translation
 from cckd_jax.robustness.windows import fields
@@ -332,17 +331,6 @@ def test_bounds_that_grow_past_float32_say_nothing_and_stay_numbers(method):
     assert (found.upper - found.lower > 1e29).all()
 
 
-@pytest.mark.parametrize('method', METHODS)
-def test_labels_of_no_class_have_no_bounds(method):
-    network, images, _ = case('flat', batch=2)
-    for labels in (jnp.array([0, 4]), jnp.array([-1, 0])):
-        for bound in (evaluation.difference_bounds, evaluation.confidence_bounds):
-            with pytest.raises(InputError, match='labels must be from 0 to 3, not from'):
-                bound(network, images, labels, 0.1, method=method)
-        with pytest.raises(InputError, match='labels must be from 0 to 3, not from'):
-            evaluation.confidence_gap_bounds(network, network, images, labels, 0.1, method=method)
-
-
 class AlongRows(models.Classifier):
     """A convolution of one axis, which Flax takes along the last but one."""
 
@@ -366,52 +354,3 @@ def test_a_convolution_of_one_axis(method):
     seen = forward(network, points_in_ball(images, 0.1, 50))
     assert (seen >= lower - 1e-4).all()
     assert (seen <= upper + 1e-4).all()
-
-
-class Unknown(Flat):
-    def setup(self):
-        super().setup()
-        self.norm = nn.GroupNorm(1)
-
-    def stages(self):
-        return ((layers.flatten, self.hidden, self.norm, jnp.tanh),)
-
-
-class OwnDense(nn.Dense):
-    pass
-
-
-def test_what_cannot_be_bounded_is_named():
-    images = jnp.zeros((2, 4, 4, 1))
-    known = 'Conv, Dense, relu, MaxPool, flatten, global_average, BatchNorm, LocalResponseNorm, Dropout, BasicBlock'
-    with pytest.raises(InputError, match=f"do not know the layer 'GroupNorm'; those they know: {known}"):
-        evaluation.logit_bounds(random_network(Unknown(), (4, 4, 1)), images, 0.1)
-    with pytest.raises(InputError, match="'tanh'"):
-        translation._rule(jnp.tanh)
-    with pytest.raises(InputError, match="'OwnDense'"):
-        translation._rule(OwnDense(3))
-    module = nn.Sequential([layers.flatten, nn.Dense(3)])
-    network = models.Network(module, module.init(jax.random.key(0), images))
-    with pytest.raises(InputError, match='Sequential shows none: derive it from cckd_jax'):
-        evaluation.logit_bounds(network, images, 0.1)
-
-
-@pytest.mark.parametrize(
-    ('how', 'said'),
-    [
-        ({'epsilon': -0.1}, r'epsilon must be in \[0, 1\], not -0.1'),
-        ({'epsilon': 1.1}, r'epsilon must be in \[0, 1\], not 1.1'),
-        ({'images': 255 * jnp.ones((2, 4, 4, 1))}, r'images must be in \[0, 1\], not from 255 to 255'),
-        ({'images': jnp.ones((2, 4, 5, 1))}, 'the network cannot take images of 4x5x1'),
-        ({'method': 'ipb'}, r"unknown method 'ipb' \(did you mean 'ibp'\?\); there are: ibp, crown_ibp, crown"),
-    ],
-)
-def test_bad_balls_are_refused(how, said):
-    network, images, labels = case('flat', batch=2)
-    how = {'epsilon': 0.1, 'images': images, **how}
-    with pytest.raises(InputError, match=said):
-        evaluation.logit_bounds(network, **how)
-    with pytest.raises(InputError, match=said):
-        evaluation.confidence_bounds(network, labels=labels, **how)
-    with pytest.raises(AssertionError):
-        evaluation.difference_bounds(network, images, labels[:1], 0.1)
