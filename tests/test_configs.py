@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from flax.traverse_util import flatten_dict
 
 from cckd_jax import cli, experiment, models
 from cckd_jax import config as settings
@@ -46,17 +47,13 @@ def test_smoke_takes_the_whole_path(name, tmp_path):
 
 @pytest.mark.parametrize('name', SAME)
 def test_what_is_not_run_is_the_same_on_digits(name):
-    (own, run) = (flat(cli._load(f'{ROOT}/configs/{each}.py:smoke').to_dict()) for each in (name, SAME[name]))
+    (own, run) = (settings_of(each) for each in (name, SAME[name]))
     assert own.keys() == run.keys()
     assert {key for key in own if own[key] != run[key]} <= NUMBERS
 
 
-def flat(fields, prefix=''):
-    parts = [
-        flat(value, f'{prefix}{key}.') if isinstance(value, dict) else {f'{prefix}{key}': value}
-        for key, value in fields.items()
-    ]
-    return {key: value for part in parts for key, value in part.items()}
+def settings_of(name):
+    return flatten_dict(cli._load(f'{ROOT}/configs/{name}.py:smoke').to_dict(), keep_empty_nodes=True, sep='.')
 
 
 @pytest.mark.parametrize('name', CONFIGS)
