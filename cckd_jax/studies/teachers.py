@@ -63,13 +63,13 @@ def run(
     """
     common.check(seeds, rows, _KNOWN)
     rows = list(dict.fromkeys((_FIRST, *rows)))
-    # Before hours of training, and not after them.
-    steps = [_levels(name, config, worse, levels, rows) for name, config in configs.items()]
+    # Before hours of training, and not after them. A setting is of one type in all configs, and so are its levels.
+    (typed, *_) = [_levels(name, config, worse, levels, rows) for name, config in configs.items()]
     return common.collect(
         configs,
         workdir,
         seeds,
-        lambda config, folder, seed: _group(config, folder, seed, worse, steps[0], rows, devices),
+        lambda config, folder, seed: _group(config, folder, seed, worse, typed, rows, devices),
         summary=lambda records: summary(records, worse),
         render=study.render,
         draw=study.accuracy,
