@@ -266,13 +266,13 @@ def test_a_robust_teacher_resumes_bit_for_bit_in_its_ramp(tmp_path, one_device, 
         ({'evaluate.temperatures': (0.0,)}, 'evaluate.temperatures=.0.0,. must be one or more above 0'),
         ({'evaluate.bounds': 'corwn'}, "unknown evaluate.bounds 'corwn' .did you mean 'crown'"),
         (
-            {'evaluate.faithfulness': True, 'student.model': 'test_bounds:Unknown'},
-            "the student, test_bounds:Unknown: bounds do not know the layer 'GroupNorm'",
+            {'evaluate.faithfulness': True, 'student.model': 'test_bounds_refused:Unknown'},
+            "the student, test_bounds_refused:Unknown: bounds do not know the layer 'GroupNorm'",
         ),
         ({'method': 'iad', 'teacher.logits': 'a.npz'}, 'iad asks the teacher about points near the images'),
         (
-            {'method': 'faithful_certified', 'student.model': 'test_bounds:Unknown'},
-            "the student, test_bounds:Unknown: bounds do not know the layer 'GroupNorm'; those they know: Conv, Dense",
+            {'method': 'faithful_certified', 'student.model': 'test_bounds_refused:Unknown'},
+            "the student, test_bounds_refused:Unknown: bounds do not know the layer 'GroupNorm'; those they know: Conv, Dense",
         ),
         (
             {'method': 'kd', 'teacher.robust': 'ibp', 'teacher.model': 'test_models:own_network'},
