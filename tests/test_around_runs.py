@@ -272,7 +272,7 @@ def test_a_robust_teacher_resumes_bit_for_bit_in_its_ramp(tmp_path, one_device, 
         ({'method': 'iad', 'teacher.logits': 'a.npz'}, 'iad asks the teacher about points near the images'),
         (
             {'method': 'faithful_certified', 'student.model': 'test_bounds_refused:Unknown'},
-            "the student, test_bounds_refused:Unknown: bounds do not know the layer 'GroupNorm'; those they know: Conv, Dense",
+            "test_bounds_refused:Unknown: bounds do not know the layer 'GroupNorm'; those they know: Conv, Dense",
         ),
         (
             {'method': 'kd', 'teacher.robust': 'ibp', 'teacher.model': 'test_models:own_network'},
