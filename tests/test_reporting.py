@@ -44,6 +44,21 @@ def test_figures_are_drawn_for_whatever_a_run_measured(tmp_path):
     assert [each.name for each in path.parent.iterdir()] == ['figure.png']
 
 
+@pytest.mark.parametrize('rows', [8, 4])
+def test_a_panel_shows_each_image_upright_at_its_place(rows, tmp_path):
+    images = np.ones((10, rows, 8, 1))
+    images[9, rows // 2 :, :4] = 0  # black at the bottom left of the second in the second line
+    figures.adversarial(tmp_path / 'panel.png', images, np.zeros(10), np.zeros(10), epsilon=0.1)
+    with Image.open(tmp_path / 'panel.png') as image:
+        black = np.asarray(image.convert('L')) < 40
+    inches = 130
+    (left, top, wide, high) = np.array([1.15 + 0.05, 1.35 + 0.55, 1.05, 1.05 * rows / 8]) * inches
+    quarter = black[round(top + high / 2) : round(top + high), round(left) : round(left + wide / 2)]
+    assert quarter.mean() > 0.95
+    black[round(top + high / 2) - 1 : round(top + high) + 1, round(left) - 1 : round(left + wide / 2) + 1] = False
+    assert black[round(top) :].sum() == 0
+
+
 def test_lines_where_there_is_no_terminal(capsys, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress, 'time', SimpleNamespace(monotonic=lambda: now[0]))

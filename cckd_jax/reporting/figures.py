@@ -95,18 +95,26 @@ def adversarial(path: Path, images: np.ndarray, labels: np.ndarray, predictions:
     count = min(24, len(images))
     columns = min(8, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(1.15 * columns, 1.35 * rows + 0.5), layout='constrained')
-    for place, axes in enumerate(np.ravel(figure.subplots(rows, columns, squeeze=False))):
-        axes.axis('off')
-        if place < count:
-            image = images[place]
-            # Neither gray nor colour: what all channels share is what can be shown.
-            shown = image if image.shape[-1] == 3 else image.mean(-1)
-            axes.imshow(shown, cmap='gray', vmin=0, vmax=1)
-            fooled = labels[place] != predictions[place]
-            color = COLORS['student'] if fooled else 'black'
-            axes.set_title(f'{labels[place]} → {predictions[place]}', fontsize=10, color=color)
-    figure.suptitle(f'true class → class seen after FGSM with ε = {epsilon:g}', fontsize=10)
+    # Inches throughout. No narrower than its title; one frame for all images, since a frame each takes long to lay out.
+    width, height = 1.15 * max(4, columns), 1.35 * rows + 0.3
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.autoscale(False)
+    axes.axis('off')
+    for place in range(count):
+        image = images[place]
+        # Neither gray nor colour: what all channels share is what can be shown.
+        shown = image if image.shape[-1] == 3 else image.mean(-1)
+        left, top = 1.15 * (place % columns) + 0.05, 1.35 * (place // columns) + 0.55
+        high, wide = 1.05 * np.array(shown.shape[:2]) / max(shown.shape[:2])
+        axes.imshow(shown, cmap='gray', vmin=0, vmax=1, extent=(left, left + wide, top + high, top))
+        fooled = labels[place] != predictions[place]
+        color = COLORS['student'] if fooled else 'black'
+        classes = f'{labels[place]} → {predictions[place]}'
+        axes.text(left + 0.525, top - 0.05, classes, fontsize=10, color=color, horizontalalignment='center')
+    title = f'true class → class seen after FGSM with ε = {epsilon:g}'
+    axes.text(width / 2, 0.2, title, fontsize=10, horizontalalignment='center')
     save(figure, path)
 
 
