@@ -76,7 +76,7 @@ def default() -> ConfigDict:
     config.teacher.margin_temperature = placeholder(float)  # of its gate, 20 unless given; 1 keeps far fewer
     config.teacher.robust = placeholder(str)  # adversarial or ibp training; empty: on the images as they are
     config.teacher.epsilon = placeholder(float)  # of its robust training, 8/255 unless given
-    config.teacher.ramp = placeholder(int)  # of ibp training, epochs in which its radius grows
+    config.teacher.ramp = placeholder(int)  # of its robust training, epochs in which its radius grows
     config.teacher.logits = placeholder(str)  # a file of logits from elsewhere: no teacher network at all
     config.teacher.seed = placeholder(int)  # the run's unless given
     config.teacher.label_noise = 0.0  # share of its training labels that are shuffled: a worse teacher, on purpose

@@ -50,7 +50,7 @@ def resolve_method(part: ConfigDict) -> Method:
     part, and one that the teacher forgets unseen would not be counted.
 
     Raises:
-      InputError: there is no robust training of that name, or it has no use for a setting.
+      InputError: there is no robust training of that name.
     """
     method = METHODS['separate']
     if part.robust is not None:
@@ -58,8 +58,6 @@ def resolve_method(part: ConfigDict) -> Method:
     if part.self_regulate:
         method = dataclasses.replace(method, select=self_regulated)
     given = {name: part[name] for name in _OF_METHOD if part[name] is not None}
-    for name in given.keys() - method.hyperparameters:
-        raise InputError(f'{part.robust} training has no {name}; leave out --config.teacher.{name}')
     return dataclasses.replace(method.configured(**given), learning_rate=part.learning_rate)
 
 

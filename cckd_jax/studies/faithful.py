@@ -45,7 +45,7 @@ COMPARED = (
 # How a teacher may be trained; each an arm of the study.
 TEACHERS: Mapping[str, Mapping[str, Any]] = {
     'plain': {f'teacher.{name}': None for name in ('robust', 'epsilon', 'ramp')},
-    'adversarial': {'teacher.robust': 'adversarial', 'teacher.ramp': None},
+    'adversarial': {'teacher.robust': 'adversarial'},
     'ibp': {'teacher.robust': 'ibp'},
 }
 
