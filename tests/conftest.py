@@ -1,5 +1,6 @@
 """Strict JAX for all tests: eight virtual devices, and broadcasting between ranks is an error."""
 
+import contextlib
 import os
 import tempfile
 
@@ -9,6 +10,7 @@ os.environ['JAX_NUMPY_RANK_PROMOTION'] = 'raise'
 os.environ.setdefault('XDG_CACHE_HOME', tempfile.mkdtemp(prefix='cckd-jax-tests-'))
 # Compiling is most of the time that tests take: LLVM's costly passes are left out, and each program is compiled once.
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
+os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_backend_optimization_level=1'  # where not left out
 os.environ['JAX_COMPILATION_CACHE_DIR'] = os.path.join(os.environ['XDG_CACHE_HOME'], 'cckd_jax', 'compiled')
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
@@ -27,6 +29,14 @@ def _programs_freed():
     # A compiled program takes up mapped regions, of which Linux grants a process 65,530: past them XLA crashes.
     yield
     jax.clear_caches()
+
+
+@contextlib.contextmanager
+def optimised():
+    """For what trains so long that running programs takes more time than compiling them."""
+    jax.config.update('jax_disable_most_optimizations', False)
+    yield
+    jax.config.update('jax_disable_most_optimizations', True)
 
 
 @pytest.fixture(scope='session')
@@ -56,5 +66,6 @@ def digits_config(**fields):
 def trained(tmp_path_factory, one_device):
     """A finished run, whose teacher and separately trained student other tests reuse."""
     workdir = tmp_path_factory.mktemp('trained') / 'run'
-    experiment.run(digits_config(method='cckd_t_reg'), workdir, devices=one_device)
+    with optimised():
+        experiment.run(digits_config(method='cckd_t_reg'), workdir, devices=one_device)
     return workdir

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import digits_config
+from conftest import digits_config, optimised
 
 from cckd_jax import experiment
 from cckd_jax.errors import InputError
@@ -17,6 +17,12 @@ from cckd_jax.training.significance import Significance, save
 
 # Those that look around a sample take ten times as long; test_around_runs.py has them on a smaller network.
 AT_THE_SAMPLE = [name for name, method in METHODS.items() if 'epsilon' not in method.hyperparameters]
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _optimised():
+    with optimised():
+        yield
 
 
 @pytest.mark.parametrize('method', AT_THE_SAMPLE)
