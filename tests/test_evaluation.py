@@ -1,3 +1,6 @@
+from typing import Any
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +34,30 @@ def test_every_example_is_counted_whatever_their_number(devices, count):
     network, split = lenet(), random_split(count)
     found = evaluation.predict(network, split.images, devices=jax.devices()[:devices])
     np.testing.assert_allclose(found, network(to_unit(jnp.asarray(split.images))), rtol=1e-4, atol=1e-5)
+
+
+class Counting(nn.Module):
+    """Sums of pixels, which says when it is traced; of a field that may have a hash, or not."""
+
+    seen: Any
+
+    def __call__(self, images):
+        TRACED.append(images.shape)
+        return jnp.sum(images, (1, 2, 3), keepdims=False)[:, None] * jnp.asarray(self.seen)[None, :]
+
+
+TRACED = []
+
+
+@pytest.mark.parametrize(('of', 'traces'), [(tuple, 1), (np.array, 2)])
+def test_equal_networks_are_compiled_once_where_they_can_be_told_equal(of, traces, one_device):
+    images = random_split(5).images
+    TRACED.clear()
+    for field in ((1.0, 2.0), (1.0, 2.0), (3.0, 4.0)):
+        found = evaluation.predict(models.Network(Counting(of(field)), {}), images, devices=one_device)
+        expected = images.sum((1, 2, 3))[:, None] / 255 * np.array(field)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert len(TRACED) == traces + 1
 
 
 def test_batches_do_not_change_the_result():

@@ -1,5 +1,6 @@
 """Any function of images over a whole split, in batches over all devices, every example counted once."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -54,10 +55,12 @@ def batched(
 def predictor(
     module: nn.Module, *, devices: Sequence[jax.Device] | None = None
 ) -> Callable[[Any, np.ndarray], np.ndarray]:
-    """`(variables, images)` to logits, as `predict`, for variables that change."""
-    return batched(
-        lambda variables, pixels: Network(module, variables)(to_unit(pixels)).astype(jnp.float32), devices=devices
-    )
+    """`(variables, images)` to logits, as `predict`, for variables that change; compiled once for equal modules."""
+    devices = tuple(devices or jax.local_devices())
+    try:
+        return _kept_predictor(module, devices)
+    except TypeError:  # a field of a user's module may have no hash
+        return _predictor(module, devices)
 
 
 def predict(network: Network, images: np.ndarray, *, devices: Sequence[jax.Device] | None = None) -> np.ndarray:
@@ -71,6 +74,16 @@ def predict(network: Network, images: np.ndarray, *, devices: Sequence[jax.Devic
     (5, 10)
     """
     return predictor(network.module, devices=devices)(network.variables, images)
+
+
+def _predictor(module: nn.Module, devices: tuple[jax.Device, ...]) -> Callable[[Any, np.ndarray], np.ndarray]:
+    return batched(
+        lambda variables, pixels: Network(module, variables)(to_unit(pixels)).astype(jnp.float32), devices=devices
+    )
+
+
+# The runs of a study ask the same few networks again and again.
+_kept_predictor = functools.lru_cache(maxsize=8)(_predictor)
 
 
 def _split(rows: np.ndarray, devices: int, share: int) -> np.ndarray:
