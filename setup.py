@@ -37,6 +37,7 @@ setup(
         'peer': ['torch>=2.6'],
         'prepare': ['tensorflow>=2.18'],
         'test': [
+            'filelock>=3.16',
             'foolbox>=3.3.4',
             'hypothesis>=6.130',
             'pytest>=8.3',

@@ -16,6 +16,7 @@ os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
 import jax
 import pytest
+from filelock import FileLock
 
 jax.config.update('jax_num_cpu_devices', 8)
 
@@ -63,9 +64,11 @@ def digits_config(**fields):
 
 
 @pytest.fixture(scope='session')
-def trained(tmp_path_factory, one_device):
+def trained(tmp_path_factory, worker_id, one_device):
     """A finished run, whose teacher and separately trained student other tests reuse."""
-    workdir = tmp_path_factory.mktemp('trained') / 'run'
-    with optimised():
+    own = tmp_path_factory.getbasetemp()
+    workdir = (own if worker_id == 'master' else own.parent) / 'trained'
+    # Of all workers the first trains it: run again, a finished run is left as it is.
+    with FileLock(workdir.with_suffix('.lock')), optimised():
         experiment.run(digits_config(method='cckd_t_reg'), workdir, devices=one_device)
     return workdir
