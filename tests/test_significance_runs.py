@@ -55,8 +55,9 @@ def rewritten(gated, tmp_path, **changes):
     return path
 
 
-def test_a_run_counts_alike_on_several_devices_and_what_is_held_out_is_not_counted(tmp_path):
+def test_a_run_counts_alike_on_several_devices_and_what_is_held_out_is_not_counted(trained, tmp_path):
     fields = {
+        'attack.checkpoint': str(trained / 'separate'),
         'method': 'significance',
         'teacher.self_regulate': True,
         'teacher.epochs': 3,
@@ -80,7 +81,7 @@ def test_a_run_counts_alike_on_several_devices_and_what_is_held_out_is_not_count
 
 
 @pytest.fixture(scope='module')
-def short():
+def short(trained):
     """Of teacher and student a few epochs on some of the digits, by significance and with both gates."""
     return {
         'method': 'hybrid',
@@ -91,6 +92,7 @@ def short():
         'batch_size': 32,
         'dataset.examples': 320,
         'attack.samples': 32,
+        'attack.checkpoint': str(trained / 'separate'),
     }
 
 
@@ -113,7 +115,8 @@ def test_who_takes_part_does_not_depend_on_how_steps_are_taken(masked, short, wa
         monkeypatch.setattr(training, name, seen)
     monkeypatch.setattr(networks, '_on_cpu', lambda this: way == 'packed')
     compaction = {'packed': None, 'many steps at once': None, 'packed, many steps at once': True}[way]
-    experiment.run(digits_config(**short, compaction=compaction), tmp_path / 'run', devices=one_device)
+    fields = {**short, 'attack.checkpoint': None, 'compaction': compaction}
+    experiment.run(digits_config(**fields), tmp_path / 'run', devices=one_device)
     # A teacher's gate is no different from a student's; the student alone has none.
     expected = {
         'packed': ['make_compact_step', 'make_compact_step', 'make_step'],
