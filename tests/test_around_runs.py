@@ -37,6 +37,7 @@ def robust(tmp_path_factory, one_device):
         'method': 'ard',
         'teacher.robust': 'adversarial',
         'teacher.epsilon': 0.05,
+        'teacher.ramp': 2,
         'validation_fraction': 0.1,
         'evaluate.calibration': True,
         'evaluate.robustness': True,
