@@ -1,6 +1,7 @@
 """Strict JAX for all tests: eight virtual devices, and broadcasting between ranks is an error."""
 
 import contextlib
+import gc
 import os
 import tempfile
 
@@ -10,7 +11,6 @@ os.environ['JAX_NUMPY_RANK_PROMOTION'] = 'raise'
 os.environ.setdefault('XDG_CACHE_HOME', tempfile.mkdtemp(prefix='cckd-jax-tests-'))
 # Compiling is most of the time that tests take: LLVM's costly passes are left out, and each program is compiled once.
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
-os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_backend_optimization_level=1'  # where not left out
 os.environ['JAX_COMPILATION_CACHE_DIR'] = os.path.join(os.environ['XDG_CACHE_HOME'], 'cckd_jax', 'compiled')
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
@@ -19,6 +19,13 @@ import pytest
 from filelock import FileLock
 
 jax.config.update('jax_num_cpu_devices', 8)
+# Only some passes where any are taken, and the older way to emit fusions, which compiles in two thirds of the time. Of
+# the versions that are known to have the settings, because XLA ends the process for one that it does not know.
+if jax.__version_info__[:2] == (0, 10):
+    _quickly = '--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false'
+    os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {_quickly}'.strip()
+# Tracing makes many objects and hardly a cycle of them: to look for cycles seldom takes a tenth off.
+gc.set_threshold(100_000, 20, 20)
 
 from cckd_jax import config as settings
 from cckd_jax import data, experiment
