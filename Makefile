@@ -9,8 +9,9 @@ demo: $(VENV)/installed
 	$(VENV)/bin/python launch/main.py --config=configs/digits_lenet.py --workdir=runs/demo
 	@echo "Open runs/demo/report.md, or look at the pictures in runs/demo/figures."
 
+# In the order of names: sorted by their number of tests, a file of one long test is begun last and waited for alone.
 test: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+	$(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
