@@ -42,7 +42,7 @@ setup(
             'hypothesis>=6.130',
             'pytest>=8.3',
             'pytest-timeout>=2.4',
-            'pytest-xdist>=3.7',
+            'pytest-xdist>=3.8',
             'ruff>=0.11',
         ],
     },
