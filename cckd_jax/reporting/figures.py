@@ -112,7 +112,7 @@ def adversarial(path: Path, images: np.ndarray, labels: np.ndarray, predictions:
         fooled = labels[place] != predictions[place]
         color = COLORS['student'] if fooled else 'black'
         classes = f'{labels[place]} → {predictions[place]}'
-        axes.text(left + 0.525, top - 0.05, classes, fontsize=10, color=color, horizontalalignment='center')
+        axes.text(left + wide / 2, top - 0.05, classes, fontsize=10, color=color, horizontalalignment='center')
     title = f'true class → class seen after FGSM with ε = {epsilon:g}'
     axes.text(width / 2, 0.2, title, fontsize=10, horizontalalignment='center')
     save(figure, path)
