@@ -58,9 +58,9 @@ def predictor(
     """`(variables, images)` to logits, as `predict`, for variables that change; compiled once for equal modules."""
     devices = tuple(devices or jax.local_devices())
     try:
-        return _kept_predictor(module, devices)
-    except TypeError:  # a field of a user's module may have no hash
         return _predictor(module, devices)
+    except TypeError:  # a field of a user's module may have no hash
+        return _predictor.__wrapped__(module, devices)
 
 
 def predict(network: Network, images: np.ndarray, *, devices: Sequence[jax.Device] | None = None) -> np.ndarray:
@@ -76,14 +76,12 @@ def predict(network: Network, images: np.ndarray, *, devices: Sequence[jax.Devic
     return predictor(network.module, devices=devices)(network.variables, images)
 
 
+# The runs of a study ask the same few networks again and again.
+@functools.lru_cache(maxsize=8)
 def _predictor(module: nn.Module, devices: tuple[jax.Device, ...]) -> Callable[[Any, np.ndarray], np.ndarray]:
     return batched(
         lambda variables, pixels: Network(module, variables)(to_unit(pixels)).astype(jnp.float32), devices=devices
     )
-
-
-# The runs of a study ask the same few networks again and again.
-_kept_predictor = functools.lru_cache(maxsize=8)(_predictor)
 
 
 def _split(rows: np.ndarray, devices: int, share: int) -> np.ndarray:
