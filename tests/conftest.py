@@ -24,7 +24,7 @@ jax.config.update('jax_num_cpu_devices', 8)
 if jax.__version_info__[:2] == (0, 10):
     _quickly = '--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false'
     os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {_quickly}'.strip()
-# Tracing makes many objects and hardly a cycle of them: to look for cycles seldom takes a tenth off.
+# Tracing makes many objects and hardly a cycle of them: to look for cycles seldom takes up to a tenth off.
 gc.set_threshold(100_000, 20, 20)
 
 from cckd_jax import config as settings
@@ -42,9 +42,12 @@ def _programs_freed():
 @contextlib.contextmanager
 def optimised():
     """For what trains so long that running programs takes more time than compiling them."""
+    before = jax.config.read('jax_disable_most_optimizations')
     jax.config.update('jax_disable_most_optimizations', False)
-    yield
-    jax.config.update('jax_disable_most_optimizations', True)
+    try:
+        yield
+    finally:
+        jax.config.update('jax_disable_most_optimizations', before)
 
 
 @pytest.fixture(scope='session')
