@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test clean
+.PHONY: demo test golden clean
 
 # Distil on the embedded digits: no data to fetch, a minute on two cores.
 demo: $(VENV)/installed
@@ -12,6 +12,10 @@ demo: $(VENV)/installed
 # In the order of names: sorted by their number of tests, a file of one long test is begun last and waited for alone.
 test: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+
+# Only after a change that is meant to change numbers.
+golden: $(VENV)/installed-test
+	$(VENV)/bin/python tests/golden.py
 
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -70,6 +70,7 @@ class Bench:
         teachers=(),
         augment=None,
         make=training.make_step,
+        aux=None,
         **options,
     ):
         self.devices = jax.devices()[:devices]
@@ -77,7 +78,7 @@ class Bench:
         self.optimizer = optimizer or optax.sgd(0.1)
         module = module or models.create('lenet5_half')
         logits = 5.0 * np.random.default_rng(1).normal(size=(count, 1, 10)).astype(np.float32)
-        aux = {} if teachers else {'teacher_logits': logits}
+        aux = {**({} if teachers else {'teacher_logits': logits}), **(aux or {})}
         key = jax.random.key(0)
         modules = tuple(teacher.module for teacher in teachers)
         weights = tuple(teacher.variables for teacher in teachers)

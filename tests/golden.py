@@ -1,0 +1,62 @@
+"""Two steps of every method on fixed random images, as numbers: `make golden` writes them, `test_golden.py` compares.
+
+Regenerate only after a change that is meant to change numbers, and say in the commit which numbers moved and why.
+"""
+
+import json
+from pathlib import Path
+
+if __name__ == '__main__':
+    import conftest  # noqa: F401  the settings that tests compile with
+
+import jax
+import numpy as np
+import optax
+from helpers import Bench, Blocks, random_network
+
+from cckd_jax import training
+from cckd_jax.methods import METHODS, ROBUST_TRAINING
+
+PATH = Path(__file__).with_name('golden.json')
+ROWS = {**METHODS, **{f'teacher_{name}': method for name, method in ROBUST_TRAINING.items()}}
+_SHAPE = (10, 10, 1)
+# Early, where gates drop samples that the student gets right; and after every warm-up and ramp.
+_EPOCHS = (1, 75)
+
+
+def measure(name: str) -> dict[str, float]:
+    """Loss, kept and correct examples of two SGD steps, and how far they moved the parameters."""
+    method = ROWS[name].configured()
+    (student, *teachers) = [random_network(Blocks(num_classes=10), _SHAPE, seed, scale=4.0) for seed in range(4)]
+    bench = Bench(
+        method,
+        devices=1,
+        count=16,
+        module=student.module,
+        optimizer=optax.sgd(0.01),
+        shape=_SHAPE,
+        teachers=teachers if method.several else teachers[:1],
+        aux={'significance': np.linspace(0, 1, 16, dtype=np.float32)},
+    )
+    start = jax.device_get(student.variables['params'])  # The step is given the device's own copy.
+    params = {**bench.state.params, 'student': start}
+    stats = {**bench.state.batch_stats, 'student': student.variables['batch_stats']}
+    # Half of the labels are the student's own answers, so that gates have something to drop.
+    answers = np.argmax(student(bench.split.images / np.float32(255)), -1)
+    labels = np.where(np.arange(16) % 2, answers, bench.split.labels).astype(np.int32)
+    bench.state = training.replicate(bench.state.replace(params=params, batch_stats=stats), bench.devices)
+    bench.frozen = training.replicate(bench.frozen.replace(labels=labels), bench.devices)
+    batches = (np.arange(16), np.r_[np.arange(15, 3, -1), [-1] * 4])
+    numbers = {}
+    for epoch, batch in zip(_EPOCHS, batches, strict=True):
+        (state, (metrics,)) = bench.run([batch], epoch=epoch)
+        counts = {name: int(metrics[name]) for name in ('kept', 'correct')}
+        numbers[f'epoch_{epoch}'] = {'loss': float(metrics['loss']), **counts}
+    moved = jax.tree.map(np.subtract, state.params['student'], start)
+    moved_norm = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(moved)))
+    return {**numbers, 'moved': float(moved_norm)}
+
+
+if __name__ == '__main__':
+    PATH.write_text(json.dumps({name: measure(name) for name in ROWS}, indent=2) + '\n')
+    print(f'wrote {PATH}')
