@@ -15,6 +15,8 @@ from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from cckd_jax import cache, cpu
+from cckd_jax.config import declare_hyperparameters, ignored_hyperparameters
+from cckd_jax.console import say
 from cckd_jax.errors import InputError, nearest
 
 
@@ -79,6 +81,7 @@ def configured(argument: str, settings: Sequence[str]) -> ConfigDict:
       InputError: there is no such file, key or value.
     """
     config = _load(argument)
+    declare_hyperparameters(config, settings)
     _check_keys(config, list(settings))
     settings = [_bracketed(each) for each in settings]
     values = flags.FlagValues()
@@ -103,6 +106,7 @@ def _parse(arguments: list[str], usage: str) -> tuple[ConfigDict, str] | None:
         if config_file.value is None:
             raise InputError('--config is missing; for example --config=configs/digits_lenet.py')
         config = _load(config_file.value)
+        declare_hyperparameters(config, rest)
         _check_keys(config, rest)
         rest = [_bracketed(each) for each in rest]
         config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=rest)
@@ -113,6 +117,8 @@ def _parse(arguments: list[str], usage: str) -> tuple[ConfigDict, str] | None:
         raise InputError(f'unexpected argument {rest[1]!r}; settings are given as --config.NAME=VALUE')
     if workdir.value is None:
         raise InputError('--workdir is missing; for example --workdir=runs/digits')
+    for name in ignored_hyperparameters(config, arguments):
+        say(f'ignoring {name}={config[name]}: method {config.method} has no such hyper-parameter')
     return config, workdir.value
 
 

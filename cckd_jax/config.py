@@ -1,18 +1,19 @@
-"""The settings of a run: one default that config files change, what `:smoke` makes of it, and what no run accepts.
+"""The settings of a run: the default that config files change, the `:smoke` variant, and the checks of values.
 
-Config files import this module alone, so that they load in milliseconds.
+The hyper-parameters of methods and gates are settings too; their names come from the rows (`hyperparameter_types`).
 """
 
 import copy
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from cckd_jax import methods
 from cckd_jax.errors import InputError, lookup, nearest
 
 # On the command line; a config file may have more.
@@ -31,29 +32,13 @@ def default() -> ConfigDict:
     config.validation_fraction = 0.0
     config.precision = 'float32'  # what networks compute in: float32 or bfloat16; parameters and losses are float32
 
-    config.temperature = placeholder(float)
-    config.confidence_temperature = placeholder(float)
-    config.margin_temperature = placeholder(float)
-    config.alpha = placeholder(float)
-    config.hard_weight = placeholder(float)
-    config.soft_weight = placeholder(float)
-    config.feature_weight = placeholder(float)  # of feature maps; 0 does without them
-    config.reduction = placeholder(str)  # official or paper: the factors of ca_mkd
-    config.weights_gradient = placeholder(bool)  # whether a gradient flows through ca_mkd's weights of feature maps
-    config.largest_weight = placeholder(float)  # that aekd gives a teacher
-    config.feature_cache_gib = 1.0  # teachers' feature maps that take no more on a device are computed once
-    config.epsilon = placeholder(float)  # radius around each image, in [0, 1]; customary: MNIST .1-.3, CIFAR-10 8/255
-    config.attack_steps = placeholder(int)  # of the search for the worst point
-    config.adversarial_weight = placeholder(float)  # of the worst point, against the sample, in ard and rslad
-    config.trust_power = placeholder(float)  # of iad
-    config.rho = placeholder(float)  # of what is around the sample, against the sample, in the faithful methods
-    config.warm_up = placeholder(int)  # epochs before epsilon and rho, or trust_power, are above 0
-    config.ramp = placeholder(int)  # epochs in which they grow to their values
-    config.bounds = placeholder(str)  # of faithful_certified: ibp, or crown_ibp, tighter and many times as slow
-    config.self_regulate = placeholder(bool)  # puts the gate on any method, or takes it away
-    config.recheck = False  # lets a sample rest until the threshold could have reached its margin; the student's alone
-    config.longest_rest = placeholder(int)  # with recheck, the most epochs without a look
+    for name, kind in _built_in_hyperparameters().items():
+        config[name] = placeholder(kind)
+    config.gate = placeholder(str)  # self_regulated, none, or package.module:NAME; empty: the method's own
+    config.self_regulate = placeholder(bool)  # true: gate=self_regulated; false: gate=none
+    config.recheck = False  # dropped samples also skip their forward pass until the gate may keep them; student only
     config.compaction = placeholder(bool)  # backward passes over the kept samples alone; empty: where exact and faster
+    config.feature_cache_gib = 1.0  # teachers' feature maps that take no more on a device are computed once
 
     config.dataset = ConfigDict()
     config.dataset.name = 'digits'
@@ -121,6 +106,62 @@ def default() -> ConfigDict:
 
     config.save_seconds = 10.0  # a checkpoint at the end of an epoch when the last is that old; 0: every epoch
     return config
+
+
+def hyperparameter_types(*rows: methods.Method | methods.Gate) -> dict[str, type]:
+    """The hyper-parameters of methods and gates with their types, by name; None stands for an optional float.
+
+    >>> from cckd_jax.methods import METHODS
+    >>> hyperparameter_types(METHODS['cckd_t'])
+    {'temperature': <class 'float'>, 'confidence_temperature': <class 'float'>}
+    """
+    values = {name: value for row in rows for name, value in row.hyperparameters.items()}
+    return {name: float if value is None else type(value) for name, value in values.items()}
+
+
+def declare_hyperparameters(config: ConfigDict, arguments: Sequence[str] = ()) -> None:
+    """Adds the hyper-parameters of a config's method and gate that come from outside the package, as empty settings.
+
+    Args:
+      config: changed in place; its own method and gate count unless the arguments name others.
+      arguments: of a command line; `--config.method=` and `--config.gate=` are read.
+
+    Raises:
+      InputError: there is no such method or gate, or a hyper-parameter has the name of another setting.
+    """
+    names = {name: config.get(name) for name in ('method', 'gate')}
+    for argument in arguments:
+        (name, _, value) = argument.removeprefix('--config.').partition('=')
+        if argument.startswith('--config.') and name in names:
+            names[name] = value
+    rows = [methods.get(names['method'])]
+    if names['gate']:
+        rows += filter(None, [methods.get_gate(names['gate'])])
+    reserved = set(default()) - _built_in_hyperparameters().keys()
+    with config.unlocked():
+        for name, kind in hyperparameter_types(*rows).items():
+            if name in reserved:
+                raise InputError(
+                    f'the hyper-parameter {name!r} of {names["method"]} has the name of another setting; rename it'
+                )
+            if name not in config or (config[name] is None and config.get_type(name) is not kind):
+                config[name] = placeholder(kind)
+
+
+def ignored_hyperparameters(config: ConfigDict, arguments: Sequence[str]) -> list[str]:
+    """The hyper-parameters that a command line sets and the config's method does not have."""
+    given = [argument.removeprefix('--config.').partition('=')[0] for argument in arguments]
+    rows: list[methods.Method | methods.Gate | None] = [methods.get(config.method)]
+    if config.gate is not None:
+        rows.append(methods.get_gate(config.gate))
+    if config.self_regulate or config.recheck:
+        rows.append(methods.SELF_REGULATED_RECHECK if config.recheck else methods.SELF_REGULATED)
+    used = hyperparameter_types(*filter(None, rows))
+    return [name for name in _built_in_hyperparameters() if name in given and name not in used]
+
+
+def _built_in_hyperparameters() -> dict[str, type]:
+    return hyperparameter_types(*methods.METHODS.values(), *methods.GATES.values())
 
 
 def _no_overrides(teacher: ConfigDict) -> ConfigDict:

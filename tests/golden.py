@@ -26,7 +26,7 @@ _EPOCHS = (1, 75)
 
 def measure(name: str) -> dict[str, float]:
     """Loss, kept and correct examples of two SGD steps, and how far they moved the parameters."""
-    method = ROWS[name].configured()
+    method = ROWS[name]
     (student, *teachers) = [random_network(Blocks(num_classes=10), _SHAPE, seed, scale=4.0) for seed in range(4)]
     bench = Bench(
         method,
@@ -35,7 +35,7 @@ def measure(name: str) -> dict[str, float]:
         module=student.module,
         optimizer=optax.sgd(0.01),
         shape=_SHAPE,
-        teachers=teachers if method.several else teachers[:1],
+        teachers=teachers if method.teachers == 'several' else teachers[:1],
         aux={'significance': np.linspace(0, 1, 16, dtype=np.float32)},
     )
     start = jax.device_get(student.variables['params'])  # The step is given the device's own copy.
@@ -45,7 +45,7 @@ def measure(name: str) -> dict[str, float]:
     answers = np.argmax(student(bench.split.images / np.float32(255)), -1)
     labels = np.where(np.arange(16) % 2, answers, bench.split.labels).astype(np.int32)
     bench.state = training.replicate(bench.state.replace(params=params, batch_stats=stats), bench.devices)
-    bench.frozen = training.replicate(bench.frozen.replace(labels=labels), bench.devices)
+    bench.train_data = training.replicate(bench.train_data.replace(labels=labels), bench.devices)
     batches = (np.arange(16), np.r_[np.arange(15, 3, -1), [-1] * 4])
     numbers = {}
     for epoch, batch in zip(_EPOCHS, batches, strict=True):

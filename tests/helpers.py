@@ -11,7 +11,7 @@ import optax
 
 from cckd_jax import models, training
 from cckd_jax.data import Split
-from cckd_jax.methods import METHODS
+from cckd_jax.methods import METHODS, Gate
 from cckd_jax.models import layers
 
 
@@ -34,8 +34,11 @@ def random_split(count, seed=0, shape=(28, 28, 1)):
     return Split(images, random.integers(0, 10, count).astype(np.int32))
 
 
-def method_named(name, **changes):
-    return dataclasses.replace(METHODS[name].configured(), **changes)
+def method_named(name, keep=None, **changes):
+    """A row of the table with other columns; `keep` alone is a gate of these inputs."""
+    if keep is not None:
+        changes['gate'] = Gate(keep)
+    return dataclasses.replace(METHODS[name], check=False, **changes)
 
 
 class Tiny(models.Classifier):
@@ -84,7 +87,7 @@ class Bench:
         weights = tuple(teacher.variables for teacher in teachers)
         state = training.initial_state(method, module, modules, self.optimizer, self.split, key)
         self.state = training.replicate(state, self.devices)
-        self.frozen = training.replicate(training.frozen_data(self.split, aux, key, weights), self.devices)
+        self.train_data = training.replicate(training.train_data(self.split, aux, key, weights), self.devices)
         self.step = make(method, module, modules, self.optimizer, devices=self.devices, augment=augment, **options)
 
     def run(self, batches, epoch=0):
@@ -92,7 +95,7 @@ class Bench:
         self.state = self.state.replace(epoch=training.replicate(jnp.int32(epoch), self.devices))
         for indices in batches:
             indices = np.asarray(indices, np.int32).reshape(len(self.devices), -1)
-            self.state, measured = self.step(self.state, self.frozen, indices)
+            self.state, measured = self.step(self.state, self.train_data, indices)
             metrics.append(jax.device_get(measured))
         return jax.device_get(self.state), metrics
 

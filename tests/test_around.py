@@ -1,7 +1,5 @@
 """Methods that look around a sample, through the step: SGD throughout, because Adam hides a factor."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +9,7 @@ from helpers import Bench, Flat, assert_trees_close, assert_trees_equal, random_
 
 from cckd_jax import losses, models, robustness, training
 from cckd_jax.data import to_unit
-from cckd_jax.methods import METHODS, ROBUST_TRAINING, self_regulated
+from cckd_jax.methods import METHODS, ROBUST_TRAINING, SELF_REGULATED
 from cckd_jax.models import layers
 
 ALL = np.arange(32)
@@ -114,7 +112,7 @@ def certified(params, images, labels):
     ],
 )
 def test_a_step_is_gradient_descent_on_the_loss_around_on_any_number_of_devices(name, settings, by_hand):
-    method = {**METHODS, **ROBUST_TRAINING}[name].configured(epsilon=0.1, **settings)
+    method = {**METHODS, **ROBUST_TRAINING}[name].override(epsilon=0.1, **settings)
     (alone, split) = (bench(method, devices) for devices in (1, 4))
     before = jax.device_get(alone.state).params['student']
     images, labels = to_unit(jnp.asarray(alone.split.images)), jnp.asarray(alone.split.labels)
@@ -134,14 +132,14 @@ def test_a_step_is_gradient_descent_on_the_loss_around_on_any_number_of_devices(
 def test_looking_around_leaves_batch_statistics_to_the_one_forward_pass():
     # With a rate of 0 only the statistics move, and they do not depend on where the method looks.
     still = {'optimizer': optax.sgd(0.0), 'module': Small()}
-    (around, _) = bench(METHODS['ard'].configured(epsilon=0.3), devices=2, **still).run([ALL])
-    (plain, _) = bench(METHODS['separate'].configured(), devices=2, **still).run([ALL])
+    (around, _) = bench(METHODS['ard'].override(epsilon=0.3), devices=2, **still).run([ALL])
+    (plain, _) = bench(METHODS['separate'], devices=2, **still).run([ALL])
     assert_trees_equal(around.batch_stats, plain.batch_stats)
     assert np.abs(plain.batch_stats['student']['norm']['mean']).max() > 0
 
 
 def test_a_gated_method_packs_to_the_same_update():
-    method = dataclasses.replace(METHODS['ard'], select=self_regulated).configured(epsilon=0.1, alpha=0.0)
+    method = METHODS['ard'].with_gate(SELF_REGULATED).override(epsilon=0.1, alpha=0.0)
     batches = [np.arange(64), np.arange(96)[::-1][:64]]
     (masked, metrics) = bench(method, count=96).run(batches)
     (packed, measured) = bench(method, 2, count=96, make=training.make_compact_step).run(batches)

@@ -161,16 +161,17 @@ def test_only_a_student_trained_alone_is_attacked(trained, tmp_path, capsys):
 def test_a_setting_that_the_method_has_not_is_said(trained, tmp_path, capsys):
     arguments = [
         '--config.method=kd',
+        '--config.alpha=0.5',
         f'--config.teacher.checkpoint={trained / "teacher"}',
         f'--config.attack.checkpoint={trained / "separate"}',
     ]
     assert main(*arguments, f'--workdir={tmp_path / "run"}') == 0
-    assert 'kd has no alpha; the one given is not used' in capsys.readouterr().err
+    assert 'ignoring alpha=0.5: method kd has no such hyper-parameter' in capsys.readouterr().err
 
 
 def test_teachers_are_changed_by_their_index_in_either_form():
     given = ['--config.num_teachers=3', '--config.teachers.1.model=lenet5_half', '--config.teachers[2].label_noise=0.5']
-    config = cli.configured(f'{ROOT}/configs/digits_lenet.py', [*given, '--config.teacher.epochs=7'])
+    config = cli.override(f'{ROOT}/configs/digits_lenet.py', [*given, '--config.teacher.epochs=7'])
     parts = settings.teachers(config)
     assert [part.model for part in parts] == ['lenet5', 'lenet5_half', 'lenet5']
     assert [part.label_noise for part in parts] == [0.0, 0.0, 0.5]
@@ -180,11 +181,11 @@ def test_teachers_are_changed_by_their_index_in_either_form():
 
 def test_what_is_one_teachers_own_is_not_the_others():
     given = ['--config.num_teachers=2', '--config.teacher.checkpoint=a', '--config.teacher.seed=3']
-    (first, second) = settings.teachers(cli.configured(f'{ROOT}/configs/digits_alexnet.py:smoke', given))
+    (first, second) = settings.teachers(cli.override(f'{ROOT}/configs/digits_alexnet.py:smoke', given))
     assert (first.checkpoint, first.seed, second.checkpoint, second.seed) == ('a', 3, None, None)
     assert first.options.width == second.options.width == 0.125
     of_another = [*given, '--config.teachers.1.model=lenet5']
-    (_, second) = settings.teachers(cli.configured(f'{ROOT}/configs/digits_alexnet.py:smoke', of_another))
+    (_, second) = settings.teachers(cli.override(f'{ROOT}/configs/digits_alexnet.py:smoke', of_another))
     assert second.options.to_dict() == {}
 
 

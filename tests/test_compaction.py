@@ -9,7 +9,7 @@ import pytest
 from helpers import Bench, Tiny, assert_trees_close, assert_trees_equal, method_named
 
 from cckd_jax import models, training
-from cckd_jax.methods import once_reached
+from cckd_jax.methods import SELF_REGULATED_RECHECK
 from cckd_jax.models import layers
 from cckd_jax.selection import next_look
 from cckd_jax.training.compaction import sizes
@@ -38,35 +38,34 @@ def bench(method, **options):
     return Bench(method, count=128, **{'module': DropsAlone(), 'shape': (8, 8, 3), **options})
 
 
-def keep_few(context, batch, points, outputs):
-    return batch.index % 16 == 3
+def keep_few(inputs):
+    return inputs.batch.index % 16 == 3
 
 
-def keep_on_one_device(context, batch, points, outputs):
-    return batch.index < 20
+def keep_on_one_device(inputs):
+    return inputs.batch.index < 20
 
 
 def assert_same(found, expected):
     (state, metrics), (state_expected, metrics_expected) = found, expected
     assert_trees_close(state.params, state_expected.params, rtol=1e-4, atol=1e-6)
-    for name in ('participation', 'due', 'step'):
-        np.testing.assert_array_equal(getattr(state, name), getattr(state_expected, name))
+    assert_trees_equal((state.records, state.step), (state_expected.records, state_expected.step))
     for one, other in zip(metrics, metrics_expected, strict=True):
         assert one.keys() == other.keys()
         assert_trees_close(one, other, rtol=1e-5)
 
 
 @pytest.mark.parametrize('make', WAYS)
-@pytest.mark.parametrize(('devices', 'select'), [(1, keep_few), (4, keep_few), (4, keep_on_one_device)])
-def test_compaction_is_the_masked_step(make, devices, select):
-    method = method_named('kd', select=select)
+@pytest.mark.parametrize(('devices', 'keep'), [(1, keep_few), (4, keep_few), (4, keep_on_one_device)])
+def test_compaction_is_the_masked_step(make, devices, keep):
+    method = method_named('kd', keep=keep)
     run = lambda **how: bench(method, devices=devices, **how).run(BATCHES)
     assert_same(run(make=make), run())
 
 
 @pytest.mark.parametrize('make', WAYS)
 def test_compaction_follows_the_gate_from_few_to_all(make):
-    method = method_named('cckd_t_reg').configured(alpha=0.05)
+    method = method_named('cckd_t_reg').override(alpha=0.05)
     run = lambda **how: [
         bench(method, devices=2, optimizer=optax.sgd(1.0), **how).run(BATCHES, epoch) for epoch in (0, 5000)
     ]
@@ -77,7 +76,7 @@ def test_compaction_follows_the_gate_from_few_to_all(make):
 
 @pytest.mark.parametrize('make', WAYS)
 def test_running_statistics_are_of_everyone(make):
-    method = method_named('kd', select=keep_few)
+    method = method_named('kd', keep=keep_few)
     run = lambda **how: bench(method, devices=2, module=Tiny(), **how).run([ALL])[0]
     (packed, masked) = (run(make=make), run())
     assert_trees_close(packed.batch_stats, masked.batch_stats, rtol=1e-5, atol=1e-7)
@@ -89,9 +88,9 @@ def test_running_statistics_are_of_everyone(make):
 @pytest.mark.parametrize('module', [None, Tiny()])
 @pytest.mark.parametrize('make', WAYS)
 def test_nothing_kept_changes_nothing(make, module):
-    none = lambda context, batch, points, outputs: jnp.zeros_like(batch.valid)
+    none = lambda inputs: jnp.zeros_like(inputs.batch.valid)
     given = {} if module is None else {'module': module}
-    idle = bench(method_named('kd', select=none), devices=2, optimizer=optax.adam(0.1), make=make, **given)
+    idle = bench(method_named('kd', keep=none), devices=2, optimizer=optax.adam(0.1), make=make, **given)
     before = jax.device_get(idle.state)
     (after, (metrics,)) = idle.run([ALL])
     assert_trees_equal((after.params, after.opt_state), (before.params, before.opt_state))
@@ -100,12 +99,12 @@ def test_nothing_kept_changes_nothing(make, module):
 
 @pytest.mark.parametrize('make', [training.make_step, training.make_compact_step_on_device])
 def test_many_steps_at_once_are_the_same_steps(make):
-    method = method_named('cckd_t_reg').configured(alpha=0.05)
+    method = method_named('cckd_t_reg').override(alpha=0.05)
     (state, metrics) = bench(method, devices=2, make=make).run(BATCHES, epoch=20)
     scanned = bench(method, devices=2, make=make, scan=True)
     begun = scanned.state.replace(epoch=training.replicate(jnp.int32(20), scanned.devices))
     at_once = np.stack([np.asarray(batch, np.int32).reshape(2, -1) for batch in BATCHES], axis=1)
-    (found, measured) = jax.device_get(scanned.step(begun, scanned.frozen, at_once))
+    (found, measured) = jax.device_get(scanned.step(begun, scanned.train_data, at_once))
     each = [{name: values[step] for name, values in measured.items()} for step in range(3)]
     assert_same((found, each), (state, metrics))
 
@@ -117,22 +116,24 @@ def test_sizes_end_with_the_whole_and_begin_small():
 
 
 def test_who_rests_is_due_when_the_threshold_could_reach_its_margin():
-    method = method_named('cckd_t_reg', again=once_reached).configured(alpha=0.1, temperature=1.0, longest_rest=1000)
+    method = method_named('cckd_t_reg').with_gate(SELF_REGULATED_RECHECK)
+    method = method.override(alpha=0.1, temperature=1.0, longest_rest=1000)
     lenet = Bench(method, devices=2, count=128, optimizer=optax.sgd(0.0))
     (state, (metrics,)) = lenet.run([ALL], epoch=2)
     kept = state.participation > 0
     assert 0 < kept.sum() == metrics['kept']
-    np.testing.assert_array_equal(state.due[kept], 3)
-    assert (state.due[~kept] >= 3).all()
+    returns = state.records['next_epoch']
+    np.testing.assert_array_equal(returns[kept], 3)
+    assert (returns[~kept] >= 3).all()
     logits = np.asarray(
         models.create('lenet5_half').apply({'params': state.params['student']}, lenet.split.images / np.float32(255))
     )
     ordered = np.sort(np.exp(logits) / np.exp(logits).sum(-1, keepdims=True))
     margins = ordered[:, -1] - ordered[:, -2]
     threshold = lambda epoch: 1 - np.exp(-0.1 * epoch)
-    assert (threshold(state.due[~kept]) > margins[~kept] - 1e-6).all()
-    late = ~kept & (state.due > 3)
-    assert (threshold(state.due[late] - 1) <= margins[late] + 1e-6).all()
+    assert (threshold(returns[~kept]) > margins[~kept] - 1e-6).all()
+    late = ~kept & (returns > 3)
+    assert (threshold(returns[late] - 1) <= margins[late] + 1e-6).all()
 
 
 def test_nobody_rests_longer_than_the_longest_rest():

@@ -105,7 +105,7 @@ def test_the_student_of_a_pair_is_aligned_to_its_three_teachers(name):
     config = cli._load(f'{ROOT}/configs/{name}.py')
     modules = [networks.create_model(config, part, 100) for part in (config.student, *settings.teachers(config))]
     (student, *teachers) = [models.feature_shapes(module, (32, 32, 3))[-1] for module in modules]
-    aligned = experiment.resolve_method(config).extra(modules[0], tuple(modules[1:]), (32, 32, 3))
+    aligned = experiment.resolve_method(config).adapter(tuple(modules[1:]), (32, 32, 3))
     maps = (jax.ShapeDtypeStruct((1, *student), 'float32'),)
     (found, _) = jax.eval_shape(aligned.init_with_output, jax.random.key(0), maps)
     assert [each.shape[1:] for each in found] == teachers

@@ -7,103 +7,175 @@ import numpy as np
 import pytest
 from helpers import Flat, random_case, random_network
 
-from cckd_jax import losses, selection
+from cckd_jax import losses, methods, selection
 from cckd_jax.errors import InputError
-from cckd_jax.methods import METHODS, ROBUST_TRAINING, Batch, Context, Outputs, ramped, self_regulated
-
-
-class Head(NamedTuple):
-    """A teacher's classifier that reads logits off a map's first place."""
-
-    def head(self, maps):
-        return maps[:, 0, 0]
-
-
-def contexts(seed=0, epoch=30, teachers=1):
-    (student, teacher, labels) = random_case(seed)
-    (batch, _) = student.shape
-    (one, other) = (random_network(Flat(num_classes=5), (2, 2, 1), seed) for seed in (seed, seed + 1))
-    keys = jax.random.split(jax.random.key(seed), batch)
-    mean = lambda values: values.mean(0)
-    taught_by = (other,) if teachers == 1 else (Head(),) * teachers
-    context = Context(one, taught_by, jnp.int32(epoch), jnp.int32(0), keys, mean)
-    images = jnp.full((batch, 2, 2, 1), 0.5)
-    valid = jnp.ones(batch, bool)
-    maps = tuple(jnp.roll(teacher, place, 0)[:, None, None] for place in range(teachers))
-    aux = {
-        'teacher_logits': jnp.stack([each[:, 0, 0] for each in maps], axis=1),
-        'teacher_features': maps,
-        'teacher_hints': maps,
-        'significance': jnp.linspace(0.1, 1.0, batch),
-    }
-    outputs = Outputs(student, (), (student[:, None, None],) * teachers)
-    return context, Batch(images, labels, jnp.arange(batch), valid, aux), outputs, teacher
-
+from cckd_jax.methods import (
+    METHODS,
+    ROBUST_TRAINING,
+    SELF_REGULATED,
+    SELF_REGULATED_RECHECK,
+    Batch,
+    Gate,
+    Hyperparameters,
+    Inputs,
+    Method,
+    Outputs,
+    Record,
+)
+from cckd_jax.methods.validation import validate
 
 ROWS = {**METHODS, **ROBUST_TRAINING}
 
 
+class Head(NamedTuple):
+    """A teacher whose classifier reads logits off the first position of a feature map."""
+
+    def head(self, features):
+        return features[:, 0, 0]
+
+
+def inputs_of(method, seed=0, epoch=30):
+    """What the columns of a method read, with random logits."""
+    count = 3 if method.teachers == 'several' else 1
+    (student_logits, teacher_logits, labels) = random_case(seed)
+    (size, _) = student_logits.shape
+    (student, teacher) = (random_network(Flat(num_classes=5), (2, 2, 1), seed) for seed in (seed, seed + 1))
+    features = tuple(jnp.roll(teacher_logits, index, 0)[:, None, None] for index in range(count))
+    aux = {
+        'teacher_logits': jnp.stack([values[:, 0, 0] for values in features], axis=1),
+        'teacher_features': features,
+        'significance': jnp.linspace(0.1, 1.0, size),
+    }
+    batch = Batch(jnp.full((size, 2, 2, 1), 0.5), labels, jnp.arange(size), jnp.ones(size, bool), aux)
+    inputs = Inputs(
+        batch=batch,
+        hyper=method.hyper(epoch),
+        student=student,
+        teachers=(teacher,) if count == 1 else (Head(),) * count,
+        epoch=jnp.int32(epoch),
+        step=jnp.int32(0),
+        keys=jax.random.split(jax.random.key(seed), size),
+        outputs=Outputs(student_logits, (), (student_logits[:, None, None],) * count),
+        mean=lambda values: values.mean(0),
+    )
+    return inputs if method.perturb is None else inputs._replace(perturbed=method.perturb(inputs))
+
+
 @pytest.mark.parametrize('name', ROWS)
-def test_every_row_gives_one_loss_and_one_answer_an_example(name):
-    method = ROWS[name].configured()
-    (context, batch, outputs, _) = contexts(teachers=3 if method.several else 1)
-    points = method.points(context, batch)
-    loss = method.loss(context, batch, points, outputs)
-    keep = method.select(context, batch, points, outputs)
-    assert loss.shape == keep.shape == method.weight(batch).shape == batch.label.shape
-    assert loss.dtype == jnp.float32
-    assert keep.dtype == bool
-    for weights in method.shares(context, batch, points, outputs).values():
-        assert weights.shape == (3, len(loss))
+def test_every_row_of_the_table_can_work(name):
+    validate(ROWS[name])
 
 
 def test_hyperparameters_reach_the_loss():
-    (context, batch, outputs, teacher) = contexts()
-    method = METHODS['cckd_l'].configured(temperature=4.0, confidence_temperature=1.0)
-    expected = losses.cckd_l(outputs.logits, teacher, batch.label, temperature=4.0, confidence_temperature=1.0)
-    np.testing.assert_array_equal(method.loss(context, batch, {}, outputs), expected)
+    method = METHODS['cckd_l'].override(temperature=4.0, confidence_temperature=1.0)
+    inputs = inputs_of(method)
+    expected = losses.cckd_l(
+        inputs.logits, inputs.teacher_logits, inputs.labels, temperature=4.0, confidence_temperature=1.0
+    )
+    np.testing.assert_array_equal(method.loss(inputs), expected)
 
 
 def test_the_margin_follows_the_temperature_unless_told_otherwise():
-    (context, batch, outputs, _) = contexts(epoch=9)
-    batch = batch.replace(label=jnp.argmax(outputs.logits, -1))  # the margin alone decides
     for overrides, temperature in (({}, 3.0), ({'margin_temperature': 7.0}, 7.0)):
-        method = METHODS['cckd_t_reg'].configured(alpha=0.02, temperature=3.0, **overrides)
-        expected = selection.self_regulate(outputs.logits, batch.label, 9, alpha=0.02, temperature=temperature)
-        found = method.select(context, batch, {}, outputs)
-        np.testing.assert_array_equal(found, expected)
-        assert 0 < found.sum() < found.size
+        method = METHODS['cckd_t_reg'].override(alpha=0.02, temperature=3.0, **overrides)
+        inputs = inputs_of(method, epoch=9)
+        # Right answers, so that the margin alone decides.
+        inputs = inputs._replace(batch=inputs.batch.replace(label=jnp.argmax(inputs.logits, -1)))
+        expected = selection.self_regulate(inputs.logits, inputs.labels, 9, alpha=0.02, temperature=temperature)
+        keep = method.gate.keep(inputs)
+        np.testing.assert_array_equal(keep, expected)
+        assert 0 < keep.sum() < keep.size
 
 
-def test_columns_combine_into_a_method_of_ones_own():
-    (context, batch, outputs, teacher) = contexts()
-    own = dataclasses.replace(METHODS['kd'], select=self_regulated).configured(alpha=0.0, hard_weight=0.0)
-    expected = losses.teacher_only(outputs.logits, teacher)
-    np.testing.assert_allclose(own.loss(context, batch, {}, outputs), expected, rtol=1e-6)
-    wrong = jnp.argmax(outputs.logits, -1) != batch.label
-    np.testing.assert_array_equal(own.select(context, batch, {}, outputs), wrong)
+def test_one_name_is_one_number_in_all_columns():
+    method = dataclasses.replace(METHODS['ca_mkd'], gate=SELF_REGULATED)
+    assert method.hyperparameters['temperature'] == 4.0
+    inputs = inputs_of(method.override(alpha=0.02), epoch=9)
+    expected = selection.self_regulate(inputs.logits, inputs.labels, 9, alpha=0.02, temperature=4.0)
+    np.testing.assert_array_equal(method.gate.keep(inputs), expected)
+
+
+def test_a_gate_brings_its_hyperparameters_and_takes_them_away():
+    gated = METHODS['separate'].with_gate(SELF_REGULATED)
+    assert gated.hyperparameters == dict(SELF_REGULATED.hyperparameters)
+    assert gated.with_gate(None).hyperparameters == {}
+    rechecked = METHODS['cckd_t_reg'].override(alpha=0.5).with_gate(SELF_REGULATED_RECHECK)
+    assert (rechecked.hyperparameters['alpha'], rechecked.hyperparameters['longest_rest']) == (0.5, 5)
+    assert rechecked.skips_samples
+    assert set(rechecked.all_records) == {'participation', 'next_epoch'}
 
 
 def test_an_unknown_hyperparameter_is_named_with_its_neighbour():
     with pytest.raises(InputError, match=r"'temprature' .did you mean 'temperature'"):
-        METHODS['kd'].configured(temprature=1.0)
+        METHODS['kd'].override(temprature=1.0)
 
 
-AROUND = ('ard', 'rslad', 'iad', 'faithful_adversarial', 'faithful_certified')
+LOGITS = lambda inputs: inputs.logits
+ONES = lambda inputs: jnp.ones(len(inputs.labels))
+
+
+@pytest.mark.parametrize(
+    ('row', 'message'),
+    [
+        ({'loss': lambda inputs: inputs.student(inputs.adversarial)[:, 0]}, 'reads adversarial images; set perturb='),
+        ({'loss': ONES, 'hyperparameters': {'beta': 1.0}}, "no column of the method reads the hyper-parameter 'beta'"),
+        ({'loss': lambda inputs: inputs.hyper.bata * ONES(inputs), 'hyperparameters': {'beta': 1.0}}, "mean 'beta'"),
+        ({'loss': LOGITS}, r'`loss` of the method must return floating \[B\]; .* returns float32 \(4, 10\)'),
+        ({'loss': lambda inputs: jnp.mean(inputs.logits)}, r'must return floating \[B\]'),
+        (
+            {'loss': lambda inputs: inputs.teacher_logits[:, 0], 'teachers': 'none'},
+            'reads teacher_logits; set teachers',
+        ),
+        ({'loss': lambda inputs: inputs.teacher(inputs.images)[:, 0]}, 'set live_teacher=True'),
+        ({'loss': lambda inputs: inputs.logits.no_such()}, '`loss` of the method cannot be computed: AttributeError'),
+        ({'loss': ONES, 'gate': Gate(ONES)}, r'`gate` of the method must return bool \[B\]'),
+        ({'loss': ONES, 'perturb': LOGITS}, '`perturb` runs before the forward pass'),
+        ({'loss': ONES, 'teachers': 'two'}, "teachers='two' of the method must be"),
+        ({'loss': ONES, 'schedules': {'beta': lambda epoch, hyper: 1.0}}, "schedules 'beta', which is none of its"),
+        ({'loss': ONES, 'records': {'bank': Record(LOGITS)}}, r"`records\['bank'\]` of the method must return"),
+    ],
+)
+def test_a_row_that_cannot_work_is_refused_when_it_is_made(row, message):
+    with pytest.raises(InputError, match=message):
+        Method(**row)
+
+
+OWN = Method(ONES, gate=Gate(lambda inputs: inputs.batch.valid))
+
+
+def test_a_method_and_a_gate_come_from_an_import_path():
+    assert methods.get('test_methods:OWN') is OWN
+    assert methods.get_gate('cckd_jax.methods:SELF_REGULATED') is methods.get_gate('self_regulated') is SELF_REGULATED
+    assert methods.get_gate('none') is None
+    with pytest.raises(InputError, match=r"unknown method 'kdd' .did you mean 'kd'"):
+        methods.get('kdd')
+    with pytest.raises(InputError, match=r"'test_methods:ABSENT' cannot be imported: .*; give package.module:NAME"):
+        methods.get('test_methods:ABSENT')
+    with pytest.raises(InputError, match=r'test_methods:ONES is a function, not a cckd_jax.methods.Method'):
+        methods.get('test_methods:ONES')
+
+
+def test_only_names_of_the_row_are_read():
+    with pytest.raises(InputError, match=r"'temperatur' .did you mean 'temperature'.*which the row does not declare"):
+        _ = Hyperparameters({'temperature': 1.0}).temperatur
+
+
+ROBUST = ('ard', 'rslad', 'iad', 'faithful_adversarial', 'faithful_certified')
 
 
 def test_rates_and_temperatures_of_the_papers():
     assert METHODS['separate'].learning_rate == 1e-3
-    at_the_sample = METHODS.keys() - {'separate', *AROUND}
+    at_the_sample = METHODS.keys() - {'separate', *ROBUST}
     assert {METHODS[name].learning_rate for name in at_the_sample} == {1e-2}
     for name in at_the_sample:
-        assert METHODS[name].hyperparameters['temperature'] == (4.0 if METHODS[name].several else 20.0)
+        expected = 4.0 if METHODS[name].teachers == 'several' else 20.0
+        assert METHODS[name].hyperparameters['temperature'] == expected
     weights = {name: METHODS[name].hyperparameters.get('feature_weight') for name in METHODS}
     assert {name: weight for name, weight in weights.items() if weight} == {'ca_mkd': 50.0, 'fitnet_mkd': 100.0}
-    for name, temperature in zip(AROUND, (30.0, 1.0, 1.0, 1.0, 1.0), strict=True):
+    for name, temperature in zip(ROBUST, (30.0, 1.0, 1.0, 1.0, 1.0), strict=True):
         assert METHODS[name].hyperparameters['temperature'] == temperature
         assert METHODS[name].hyperparameters['epsilon'] == 8 / 255
-    searches = [METHODS[name].hyperparameters.get('attack_steps') for name in AROUND]
+    searches = [METHODS[name].hyperparameters.get('attack_steps') for name in ROBUST]
     assert searches == [10, 10, 10, 10, None]
     weights = [METHODS[name].hyperparameters['adversarial_weight'] for name in ('ard', 'rslad')]
     assert weights == [1.0, 5 / 6]
@@ -111,43 +183,42 @@ def test_rates_and_temperatures_of_the_papers():
     assert (of_iad['trust_power'], of_iad['warm_up'], of_iad['ramp']) == (0.1, 60, 0)
 
 
-def test_ca_mkd_is_the_sum_of_its_three_parts():
-    (context, batch, outputs, _) = contexts(teachers=3)
-    maps = (outputs.extra, batch.aux['teacher_features'], jnp.stack([each[:, 0, 0] for each in outputs.extra]))
-    hard = losses.cross_entropy(outputs.logits, batch.label)
-    method = METHODS['ca_mkd'].configured(hard_weight=0.5, soft_weight=2.0, feature_weight=3.0)
+def test_ca_mkd_is_the_sum_of_its_three_terms():
+    method = METHODS['ca_mkd'].override(hard_weight=0.5, soft_weight=2.0, feature_weight=3.0)
     for reduction, epoch, joined in (('official', 0, False), ('official', 1, True), ('paper', 0, True)):
-        soft = losses.ca_mkd_logits(
-            outputs.logits, jnp.moveaxis(batch.aux['teacher_logits'], 1, 0), batch.label, reduction=reduction
-        )
-        features = losses.ca_mkd_features(*maps, batch.label, reduction=reduction)
-        loss = method.configured(reduction=reduction).loss(context._replace(epoch=jnp.int32(epoch)), batch, {}, outputs)
-        np.testing.assert_allclose(loss, 0.5 * hard + 2.0 * soft + 3.0 * joined * features, rtol=1e-5)
+        row = method.override(reduction=reduction)
+        inputs = inputs_of(row, epoch=epoch)
+        adapted = inputs.outputs.adapted
+        hard = losses.cross_entropy(inputs.logits, inputs.labels)
+        soft = losses.ca_mkd_logits(inputs.logits, inputs.all_teacher_logits, inputs.labels, reduction=reduction)
+        through = jnp.stack([features[:, 0, 0] for features in adapted])
+        features = losses.ca_mkd_features(adapted, inputs.teacher_features, through, inputs.labels, reduction=reduction)
+        np.testing.assert_allclose(row.loss(inputs), 0.5 * hard + 2.0 * soft + 3.0 * joined * features, rtol=1e-5)
 
 
 def test_the_weights_gradient_is_switched_by_its_setting():
-    (context, batch, outputs, _) = contexts(teachers=3)
-
     def gradient(switch):
-        method = METHODS['ca_mkd'].configured(weights_gradient=switch)
-        pulled = lambda extra: method.loss(context, batch, {}, outputs._replace(extra=extra)).sum()
-        return jax.grad(pulled)(outputs.extra)
+        method = METHODS['ca_mkd'].override(weights_gradient=switch)
+        inputs = inputs_of(method)
+        of = lambda adapted: method.loss(inputs._replace(outputs=inputs.outputs._replace(adapted=adapted))).sum()
+        return jax.grad(of)(inputs.outputs.adapted)
 
     (through, without) = (gradient(switch) for switch in (True, False))
     assert max(np.abs(a - b).max() for a, b in zip(through, without, strict=True)) > 1e-4
 
 
+def own_logits(inputs):
+    """Inputs with the networks' own logits, which at random logits would belong to no network."""
+    aux = {'teacher_logits': inputs.teacher(inputs.images)[:, None]}
+    outputs = Outputs(inputs.student(inputs.images), ())
+    return inputs._replace(outputs=outputs, batch=inputs.batch.replace(aux=aux))
+
+
 def test_warm_up_and_ramp_reach_the_losses():
-    def loss(name, epoch, **settings):
-        (context, batch, outputs, _) = contexts(epoch=epoch)
-        # The networks' own logits, which at the random ones of the case would be those of no network.
-        outputs = Outputs(context.student(batch.image), ())
-        batch = batch.replace(aux={'teacher_logits': context.teachers[0](batch.image)[:, None]})
-        method = METHODS[name].configured(epsilon=0.2, **settings)
-        points = method.points(context, batch)
-        return method.loss(context, batch, points, outputs), losses.divergence(
-            outputs.logits, batch.aux['teacher_logits'][:, 0]
-        )
+    def loss(name, epoch, **values):
+        method = METHODS[name].override(epsilon=0.2, **values)
+        inputs = own_logits(inputs_of(method, epoch=epoch))
+        return method.loss(inputs), losses.divergence(inputs.logits, inputs.teacher_logits)
 
     by_epoch = {}
     for epoch in range(5):
@@ -161,31 +232,29 @@ def test_warm_up_and_ramp_reach_the_losses():
     assert (loss('iad', 60)[0] > trusting).all()
 
 
-def test_the_worst_point_is_in_the_ball_and_worse():
-    (context, batch, _, _) = contexts()
-    taught = context.teachers[0](batch.image)
-    batch = batch.replace(aux={'teacher_logits': taught[:, None]})
-    student, teacher = context.student, context.teachers[0]
+def test_adversarial_images_are_in_the_ball_and_worse():
     for name, objective in (
-        ('ard', lambda points: losses.cross_entropy(student(points), batch.label)),
-        ('rslad', lambda points: losses.divergence(student(points), taught)),
-        ('iad', lambda points: losses.cross_entropy(student(points), batch.label)),
-        ('faithful_adversarial', lambda points: losses.divergence(student(points), teacher(points))),
+        ('ard', lambda inputs, x: losses.cross_entropy(inputs.student(x), inputs.labels)),
+        ('rslad', lambda inputs, x: losses.divergence(inputs.student(x), inputs.teacher_logits)),
+        ('iad', lambda inputs, x: losses.cross_entropy(inputs.student(x), inputs.labels)),
+        ('faithful_adversarial', lambda inputs, x: losses.divergence(inputs.student(x), inputs.teacher(x))),
     ):
-        worst = METHODS[name].configured(epsilon=0.2).points(context, batch)['worst']
-        assert (objective(worst) > objective(batch.image) + 1e-4).all(), name
-        assert jnp.abs(worst - batch.image).max() < 0.2 + 1e-6
-        assert ((worst >= 0) & (worst <= 1)).all()
+        method = METHODS[name].override(epsilon=0.2)
+        inputs = own_logits(inputs_of(method))
+        images = method.perturb(inputs)
+        assert (objective(inputs, images) > objective(inputs, inputs.images) + 1e-4).all(), name
+        assert jnp.abs(images - inputs.images).max() < 0.2 + 1e-6
+        assert ((images >= 0) & (images <= 1)).all()
     # Half way up its ramp the ball is half as large.
-    early = Context(student, (teacher,), jnp.int32(0), jnp.int32(0), context.keys)
-    worst = METHODS['faithful_adversarial'].configured(epsilon=0.2, ramp=1).points(early, batch)['worst']
-    assert 0.09 < jnp.abs(worst - batch.image).max() < 0.1 + 1e-6
+    method = METHODS['faithful_adversarial'].override(epsilon=0.2, ramp=1)
+    early = own_logits(inputs_of(method, epoch=0))
+    assert 0.09 < jnp.abs(method.perturb(early) - early.images).max() < 0.1 + 1e-6
 
 
-def test_what_is_ramped_grows_from_zero_to_its_value():
-    seen = lambda context, *, weight=2.0, other=3.0: (weight, other)
-    column = ramped(seen, 'weight', ramp=3)
-    at = lambda epoch, **how: column(Context(None, (), jnp.int32(epoch), None, None), **how)
-    assert [float(at(epoch)[0]) for epoch in range(6)] == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
-    assert [float(at(epoch, weight=4.0, warm_up=2, ramp=0)[0]) for epoch in range(4)] == [0.0, 0.0, 4.0, 4.0]
-    assert at(0, other=5.0)[1] == 5.0
+def test_a_scheduled_hyperparameter_grows_from_zero_to_its_value():
+    method = METHODS['faithful_certified'].override(rho=1.0, epsilon=0.5, ramp=3)
+    assert [float(method.hyper(epoch).rho) for epoch in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    assert float(method.hyper(1).epsilon) == 0.25
+    stepped = method.override(warm_up=2, ramp=0)
+    assert [float(stepped.hyper(epoch).rho) for epoch in range(4)] == [0.0, 0.0, 1.0, 1.0]
+    assert stepped.hyper(0).temperature == 1.0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cckd_jax import selection, training
 from cckd_jax.errors import InputError
 from cckd_jax.experiment import resolve_method, teachers
-from cckd_jax.methods import METHODS, every_epoch
+from cckd_jax.methods import BY_SIGNIFICANCE, METHODS, SELF_REGULATED, Weighting
 
 ALL = np.arange(32)
 
@@ -61,10 +61,8 @@ def test_an_epoch_holds_the_examples_above_zero():
     aux = {'significance': np.array([0, 0.5, 0, 1], np.float32)}
     labels = np.zeros(4, np.int32)
     for name in ('significance', 'hybrid'):
-        assert METHODS[name].layout(labels, aux).tolist() == [1, 3]
-        assert METHODS[name].needs == {'teacher_logits', 'significance'}
-    assert METHODS['regulated'].layout(labels, aux).tolist() == [0, 1, 2, 3]
-    assert METHODS['regulated'].needs == {'teacher_logits'}
+        assert METHODS[name].epoch_subset(labels, aux).tolist() == [1, 3]
+    assert METHODS['regulated'].epoch_subset(labels, aux).tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize('devices', [1, 4])
@@ -73,25 +71,25 @@ def test_a_step_weighs_each_loss_and_divides_by_the_kept(devices):
     by_hand = lambda batch: jnp.take(significance, batch.index, mode='clip')
     seen = {}
     for name, method in (
-        ('row', METHODS['significance'].configured()),
-        ('by hand', method_named('kd', weight=by_hand)),
+        ('row', METHODS['significance']),
+        ('by hand', method_named('kd', weighting=Weighting(by_hand))),
     ):
         bench = Bench(method, devices=devices)
-        aux = {**bench.frozen.aux, 'significance': training.replicate(significance, bench.devices)}
-        bench.frozen = bench.frozen.replace(aux=aux)
+        aux = {**bench.train_data.aux, 'significance': training.replicate(significance, bench.devices)}
+        bench.train_data = bench.train_data.replace(aux=aux)
         seen[name] = bench.run([ALL, np.r_[ALL[:24], [-1] * 8]])[0]
     assert_trees_close(seen['row'].params, seen['by hand'].params, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize('make', [training.make_compact_step, training.make_compact_step_on_device])
 def test_the_packed_keep_their_significance(make):
-    method = method_named('hybrid', select=lambda context, batch, points, outputs: batch.index % 5 == 3)
+    method = method_named('hybrid', lambda inputs: inputs.batch.index % 5 == 3)
     significance = np.random.default_rng(3).uniform(size=128).astype(np.float32)
     seen = []
     for how in (make, training.make_step):
         bench = Bench(method, devices=2, count=128, make=how)
-        aux = {**bench.frozen.aux, 'significance': training.replicate(significance, bench.devices)}
-        bench.frozen = bench.frozen.replace(aux=aux)
+        aux = {**bench.train_data.aux, 'significance': training.replicate(significance, bench.devices)}
+        bench.train_data = bench.train_data.replace(aux=aux)
         seen.append(bench.run([np.arange(128), np.r_[40:104, [-1] * 64]]))
     ((packed, counted), (masked, expected)) = seen
     assert_trees_close(packed.params, masked.params, rtol=1e-4, atol=1e-6)
@@ -101,9 +99,9 @@ def test_the_packed_keep_their_significance(make):
 
 
 def test_equal_significance_is_a_smaller_step():
-    bench = Bench(METHODS['significance'].configured(), devices=2)
+    bench = Bench(METHODS['significance'], devices=2)
     quarter = training.replicate(np.full(32, 0.25, np.float32), bench.devices)
-    bench.frozen = bench.frozen.replace(aux={**bench.frozen.aux, 'significance': quarter})
+    bench.train_data = bench.train_data.replace(aux={**bench.train_data.aux, 'significance': quarter})
     (weighted, _) = bench.run([ALL])
     (plain, _) = Bench(method_named('kd'), devices=2, optimizer=optax.sgd(0.1 / 4)).run([ALL])
     assert_trees_close(weighted.params, plain.params, rtol=1e-4, atol=1e-6)
@@ -111,15 +109,12 @@ def test_equal_significance_is_a_smaller_step():
 
 def test_hybrid_is_significance_with_the_gate_of_regulated():
     (significance, regulated, hybrid) = (METHODS[name] for name in ('significance', 'regulated', 'hybrid'))
-    assert (hybrid.weight, hybrid.layout, hybrid.needs) == (
-        significance.weight,
-        significance.layout,
-        significance.needs,
-    )
-    assert hybrid.select == regulated.select
+    assert hybrid.weighting is significance.weighting is BY_SIGNIFICANCE
+    assert hybrid.gate is regulated.gate is METHODS['cckd_t_reg'].gate is SELF_REGULATED
     assert significance.gate is None
-    assert hybrid.gate == METHODS['cckd_t_reg'].gate == {'alpha': 0.01, 'temperature': 20.0, 'margin_temperature': None}
-    assert resolve_method(digits_config(method='hybrid', margin_temperature=1.0)).gate['margin_temperature'] == 1.0
+    assert hybrid.gate_hyperparameters == {'alpha': 0.01, 'temperature': 20.0, 'margin_temperature': None}
+    margin = {'margin_temperature': 1.0}
+    assert resolve_method(digits_config(method='hybrid', **margin)).gate_hyperparameters.items() >= margin.items()
     assert resolve_method(digits_config(method='hybrid', self_regulate=False)).gate is None
 
 
@@ -129,13 +124,13 @@ def test_a_teacher_learns_from_labels_with_a_gate_of_its_own():
     students = {'alpha': 0.5, 'temperature': 4.0, 'margin_temperature': 2.0, 'recheck': True}
     config = digits_config(**students, **{'teacher.self_regulate': True, 'teacher.learning_rate': 0.003})
     teacher = teachers.resolve_method(config.teacher)
-    assert teacher.gate == {'alpha': 0.01, 'temperature': 20.0, 'margin_temperature': None}
-    assert teacher.again is every_epoch
+    assert teacher.gate_hyperparameters == {'alpha': 0.01, 'temperature': 20.0, 'margin_temperature': None}
+    assert not teacher.skips_samples
     assert teacher.loss == METHODS['separate'].loss
     assert teacher.learning_rate == 0.003
     with config.unlocked():
         config.teacher.update({'alpha': 0.2, 'margin_temperature': 4.0})
-    assert teachers.resolve_method(config.teacher).gate == {
+    assert teachers.resolve_method(config.teacher).gate_hyperparameters == {
         'alpha': 0.2,
         'temperature': 20.0,
         'margin_temperature': 4.0,

@@ -11,9 +11,9 @@ from conftest import digits_config
 
 from cckd_jax import data, experiment, selection, training
 from cckd_jax.errors import InputError
-from cckd_jax.experiment import networks
 from cckd_jax.experiment.significance import weights
 from cckd_jax.reporting.metrics import read_rows
+from cckd_jax.training import choice
 from cckd_jax.training import significance as files
 from cckd_jax.training.significance import Significance
 
@@ -108,12 +108,12 @@ def masked(short, tmp_path_factory, one_device):
 def test_who_takes_part_does_not_depend_on_how_steps_are_taken(masked, short, way, tmp_path, one_device, monkeypatch):
     makers = []
     for name in ('make_step', 'make_compact_step', 'make_compact_step_on_device'):
-        make = getattr(training, name)
+        make = getattr(choice, name)
         seen = lambda method, *rest, name=name, make=make, **options: (
             makers.append((name, method.gate is not None)) or make(method, *rest, **options)
         )
-        monkeypatch.setattr(training, name, seen)
-    monkeypatch.setattr(networks, '_on_cpu', lambda this: way == 'packed')
+        monkeypatch.setattr(choice, name, seen)
+    monkeypatch.setattr(choice, '_on_cpu', lambda devices: way == 'packed')
     compaction = {'packed': None, 'many steps at once': None, 'packed, many steps at once': True}[way]
     fields = {**short, 'attack.checkpoint': None, 'compaction': compaction}
     experiment.run(digits_config(**fields), tmp_path / 'run', devices=one_device)

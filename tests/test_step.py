@@ -11,29 +11,29 @@ from helpers import Bench, Tiny, assert_trees_close, assert_trees_equal, method_
 from cckd_jax import models, training
 from cckd_jax.data import to_unit
 from cckd_jax.losses import cckd_t
+from cckd_jax.methods import Record, Weighting
 
 ALL = np.arange(32)
 
 
-def keep_even(context, batch, points, outputs):
-    return batch.index % 2 == 0
+def keep_even(inputs):
+    return inputs.batch.index % 2 == 0
 
 
-def keep_one_device_more(context, batch, points, outputs):
-    return (batch.index < 8) | (batch.index == 20)
+def keep_one_device_more(inputs):
+    return (inputs.batch.index < 8) | (inputs.batch.index == 20)
 
 
-def keep_none(context, batch, points, outputs):
-    return jnp.zeros_like(batch.valid)
+def keep_none(inputs):
+    return jnp.zeros_like(inputs.batch.valid)
 
 
 @pytest.mark.parametrize(
-    ('devices', 'select'),
+    ('devices', 'keep'),
     [(2, keep_one_device_more), (4, keep_one_device_more), (8, keep_one_device_more), (4, None), (4, keep_even)],
 )
-def test_the_first_steps_do_not_depend_on_the_device_count(devices, select):
-    changes = {} if select is None else {'select': select}
-    method = method_named('cckd_t', **changes)
+def test_the_first_steps_do_not_depend_on_the_device_count(devices, keep):
+    method = method_named('cckd_t', keep)
     batches = [ALL, ALL[::-1], np.r_[3:27, [-1] * 8]]
     (one, one_metrics) = Bench(method, devices=1).run(batches)
     (many, many_metrics) = Bench(method, devices=devices).run(batches)
@@ -44,7 +44,7 @@ def test_the_first_steps_do_not_depend_on_the_device_count(devices, select):
 
 
 def test_a_step_is_gradient_descent_on_the_mean_over_the_kept():
-    bench = Bench(method_named('cckd_t', select=keep_even), devices=4)
+    bench = Bench(method_named('cckd_t', keep=keep_even), devices=4)
     before = jax.device_get(bench.state)
     (after, (metrics,)) = bench.run([ALL])
     kept = ALL[ALL % 2 == 0]
@@ -53,7 +53,7 @@ def test_a_step_is_gradient_descent_on_the_mean_over_the_kept():
         logits = models.create('lenet5_half').apply(
             {'params': params['student']}, to_unit(jnp.asarray(bench.split.images[kept]))
         )
-        teacher = jnp.asarray(jax.device_get(bench.frozen.aux['teacher_logits'])[kept, 0])
+        teacher = jnp.asarray(jax.device_get(bench.train_data.aux['teacher_logits'])[kept, 0])
         return cckd_t(logits, teacher, jnp.asarray(bench.split.labels[kept])).mean()
 
     (loss, gradient) = jax.value_and_grad(mean_loss)(before.params)
@@ -64,7 +64,7 @@ def test_a_step_is_gradient_descent_on_the_mean_over_the_kept():
 
 
 def test_a_mask_is_the_same_as_leaving_out():
-    (masked, _) = Bench(method_named('kd', select=keep_even), devices=1).run([ALL])
+    (masked, _) = Bench(method_named('kd', keep=keep_even), devices=1).run([ALL])
     (left_out, _) = Bench(method_named('kd'), devices=1).run([np.r_[ALL[::2], [-1] * 16]])
     assert_trees_close(masked.params, left_out.params, rtol=1e-5, atol=1e-7)
 
@@ -76,7 +76,7 @@ def test_the_order_within_a_batch_does_not_matter():
 
 
 def test_weights_multiply_and_the_kept_divide():
-    method = method_named('kd', weight=lambda batch: jnp.where(batch.index < 4, 1.0, 0.0))
+    method = method_named('kd', weighting=Weighting(lambda batch: jnp.where(batch.index < 4, 1.0, 0.0)))
     (weighted, _) = Bench(method, devices=2).run([ALL])
     (few, _) = Bench(method_named('kd'), devices=2, optimizer=optax.sgd(0.1 * 4 / 32)).run([np.r_[0:4, [-1] * 28]])
     assert_trees_close(weighted.params, few.params, rtol=1e-4, atol=1e-6)
@@ -84,7 +84,7 @@ def test_weights_multiply_and_the_kept_divide():
 
 @pytest.mark.parametrize('devices', [1, 4])
 def test_nothing_kept_changes_nothing(devices):
-    bench = Bench(method_named('cckd_t', select=keep_none), devices=devices, optimizer=optax.adam(0.1))
+    bench = Bench(method_named('cckd_t', keep=keep_none), devices=devices, optimizer=optax.adam(0.1))
     before = jax.device_get(bench.state)
     (after, (metrics,)) = bench.run([ALL])
     assert_trees_equal(after.params, before.params)
@@ -95,14 +95,14 @@ def test_nothing_kept_changes_nothing(devices):
 
 
 def test_participation_is_counted_by_example_over_devices():
-    bench = Bench(method_named('cckd_t', select=keep_even), devices=4)
+    bench = Bench(method_named('cckd_t', keep=keep_even), devices=4)
     (state, _) = bench.run([ALL, np.r_[0:8, [-1] * 24]])
     expected = np.where(ALL % 2 == 0, 1, 0) + np.where((ALL % 2 == 0) & (ALL < 8), 1, 0)
     np.testing.assert_array_equal(state.participation, expected)
 
 
 def test_the_gate_follows_the_epoch_without_compiling_again():
-    method = method_named('cckd_t_reg').configured(alpha=0.01)
+    method = method_named('cckd_t_reg').override(alpha=0.01)
     bench = Bench(method, devices=1, optimizer=optax.sgd(0.0))
     (_, first) = bench.run([ALL], epoch=0)
     (_, later) = bench.run([ALL], epoch=5000)
@@ -112,19 +112,17 @@ def test_the_gate_follows_the_epoch_without_compiling_again():
 
 
 def test_the_mean_given_to_a_loss_is_over_the_kept_of_all_devices():
-    seen = lambda context, batch, points, outputs: jnp.full(
-        batch.label.shape, context.mean(batch.index.astype(jnp.float32))
-    )
+    seen = lambda inputs: jnp.full(inputs.labels.shape, inputs.mean(inputs.batch.index.astype(jnp.float32)))
     for devices in (1, 4):
-        method = method_named('kd', loss=seen, select=keep_one_device_more)
+        method = method_named('kd', loss=seen, keep=keep_one_device_more)
         (_, (metrics,)) = Bench(method, devices=devices).run([ALL])
         np.testing.assert_allclose(metrics['loss'], np.mean([*range(8), 20]), rtol=1e-6)
 
 
 def test_keys_depend_on_seed_epoch_and_example_alone():
-    def keyed(context, batch, points, outputs):
-        drawn = jax.vmap(lambda key: jax.random.uniform(key))(context.keys)
-        return drawn * (batch.index + 1)
+    def keyed(inputs):
+        drawn = jax.vmap(lambda key: jax.random.uniform(key))(inputs.keys)
+        return drawn * (inputs.batch.index + 1)
 
     losses = [
         Bench(method_named('kd', loss=keyed), devices=devices).run([order], epoch=epoch)[1][0]['loss']
@@ -135,13 +133,13 @@ def test_keys_depend_on_seed_epoch_and_example_alone():
 
 
 def test_a_loss_that_is_not_finite_is_flagged():
-    broken = lambda context, batch, points, outputs: outputs.logits[:, 0] * jnp.nan
+    broken = lambda inputs: inputs.logits[:, 0] * jnp.nan
     (_, (metrics,)) = Bench(method_named('kd', loss=broken), devices=1).run([ALL])
     assert not metrics['finite']
 
 
 def test_a_loss_that_reduces_is_refused():
-    reduced = lambda context, batch, points, outputs: jnp.mean(outputs.logits)
+    reduced = lambda inputs: jnp.mean(inputs.logits)
     with pytest.raises(AssertionError):
         Bench(method_named('kd', loss=reduced), devices=1).run([ALL])
 
@@ -165,7 +163,7 @@ def test_batch_statistics_move_once_a_step_and_not_when_nothing_is_kept():
     (after, _) = bench.run([ALL])
     moved = after.batch_stats['student']['norms_0']['mean']
     assert np.abs(moved).max() > 0
-    bench = Bench(method_named('kd', select=keep_none), devices=2, module=Tiny(), shape=(8, 8, 3))
+    bench = Bench(method_named('kd', keep=keep_none), devices=2, module=Tiny(), shape=(8, 8, 3))
     (after, _) = bench.run([ALL])
     assert_trees_equal(after.batch_stats, before)
 
@@ -187,7 +185,7 @@ def test_a_live_teacher_teaches_what_its_cached_outputs_do():
     live = Bench(method_named('cckd_t'), devices=2, teachers=(teacher,), augment=same)
     cached = Bench(method_named('cckd_t'), devices=2)
     logits = teacher(to_unit(jnp.asarray(cached.split.images)))[:, None]
-    cached.frozen = cached.frozen.replace(aux=training.replicate({'teacher_logits': logits}, cached.devices))
+    cached.train_data = cached.train_data.replace(aux=training.replicate({'teacher_logits': logits}, cached.devices))
     assert_trees_close(live.run([ALL])[0].params, cached.run([ALL])[0].params, rtol=1e-4, atol=1e-6)
 
 
@@ -195,9 +193,7 @@ def test_augmented_images_are_what_student_and_teacher_see():
     module = models.create('lenet5')
     teacher = models.Network(module, module.init(jax.random.key(5), jnp.zeros((1, 28, 28, 1))))
     black = lambda keys, images: jnp.zeros_like(images)
-    seen = lambda context, batch, points, outputs: (
-        jnp.abs(batch.image).sum((1, 2, 3)) + jnp.std(batch.aux['teacher_logits'][:, 0, 0])
-    )
+    seen = lambda inputs: jnp.abs(inputs.images).sum((1, 2, 3)) + jnp.std(inputs.teacher_logits[:, 0])
     (_, (metrics,)) = Bench(method_named('kd', loss=seen), devices=1, teachers=(teacher,), augment=black).run([ALL])
     np.testing.assert_allclose(metrics['loss'], 0.0, atol=1e-6)
 
@@ -217,3 +213,19 @@ def test_a_module_of_ones_own_trains_with_its_own_dropout_and_batch_norm():
     for name in ('params', 'batch_stats'):
         moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), getattr(after, name), getattr(before, name))
         assert max(jax.tree.leaves(moved)) > 0
+
+
+@pytest.mark.parametrize('make', [training.make_step, training.make_compact_step, training.make_compact_step_on_device])
+def test_a_method_keeps_records_of_examples_between_steps(make):
+    # A bank of the logits that each example had when it was last presented, read by the loss of the next step.
+    bank = Record(lambda inputs: inputs.logits, initial=1.0, shape=(10,))
+    change = lambda inputs: jnp.sum((inputs.logits - inputs.records['bank']) ** 2, -1)
+    method = method_named('kd', keep_even, loss=change, records={'bank': bank})
+    bench = Bench(method, devices=2, make=make, optimizer=optax.sgd(0.0))
+    (first, _) = bench.run([np.r_[:24, [-1] * 8]])
+    (state, (metrics,)) = bench.run([ALL])
+    # Without a step in between, only examples that were not presented before differ from the bank.
+    logits = state.records['bank']
+    np.testing.assert_allclose(metrics['loss'], np.sum((logits[24::2] - 1) ** 2) / 16, rtol=1e-4)
+    np.testing.assert_allclose(first.records['bank'][:24], logits[:24], rtol=1e-4, atol=1e-5)
+    assert (first.records['bank'][24:] == 1).all()

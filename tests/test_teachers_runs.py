@@ -164,7 +164,7 @@ def test_teachers_given_as_files_stand_beside_networks(make, trained, tmp_path):
     assert taught.networks[1] is None
     np.testing.assert_allclose(taught.outputs.train[:, 0], taught.outputs.train[:, 1], rtol=1e-4, atol=1e-4)
     assert taught.outputs.test.shape == (360, 2, 10)
-    (aux, live) = teachers.prepare(this, method, taught)
+    (aux, live) = teachers.student_aux(this, method, taught)
     assert (aux.keys(), live) == ({'teacher_logits'}, [])
     # One file may hold all of them.
     both = taught.outputs.train[:, ::-1]
@@ -187,16 +187,16 @@ def test_feature_maps_are_kept_where_they_take_little(make, trained, capsys):
     # 1437 x (5 x 5 x 16 + 5 x 5 x 8) x 4 bytes.
     size = r'student: the feature maps of 2 teachers take 0.00321 GiB on each device'
     (this, method) = make(of_two(trained, method='ca_mkd'))
-    (aux, live) = teachers.prepare(this, method, restored(this))
+    (aux, live) = teachers.student_aux(this, method, restored(this))
     assert [each.shape for each in aux['teacher_features']] == [(1437, 5, 5, 16), (1437, 5, 5, 8)]
     assert len(live) == 2  # their classifiers read the student's maps
     assert f'{size}; they are computed once' in capsys.readouterr().err
     (this, method) = make(of_two(trained, method='ca_mkd', feature_cache_gib=0.003))
-    (aux, live) = teachers.prepare(this, method, restored(this))
+    (aux, live) = teachers.student_aux(this, method, restored(this))
     assert (aux.keys(), len(live)) == ({'teacher_logits'}, 2)
     assert f'{size}, more than feature_cache_gib=0.003; the teachers run inside the step' in capsys.readouterr().err
     (this, method) = make(of_two(trained, method='fitnet_mkd', **{'augmentation.flip': True}))
-    (aux, live) = teachers.prepare(this, method, restored(this))
+    (aux, live) = teachers.student_aux(this, method, restored(this))
     assert (aux, len(live)) == ({}, 2)
     assert 'teacher outputs are not cached; the teachers run inside the step' in capsys.readouterr().err
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from helpers import Bench, assert_trees_close, assert_trees_equal, method_named
 
-from cckd_jax import losses, models, multi_teacher, training
+from cckd_jax import losses, models, training
 from cckd_jax.data import to_unit
-from cckd_jax.methods import METHODS, TEACHER_OUTPUTS
+from cckd_jax.methods import METHODS
 from cckd_jax.models import layers
+from cckd_jax.training.step import teacher_outputs
 
 ALL = np.arange(32)
 SHAPE = (8, 8, 3)
@@ -48,14 +49,16 @@ def bench(method, *, devices=1, **options):
     return Bench(method, devices=devices, module=Small(), shape=SHAPE, teachers=TEACHERS, **options)
 
 
-def keep_few(context, batch, points, outputs):
-    return (batch.index < 5) | (batch.index == 20)
+def keep_few(inputs):
+    return (inputs.batch.index < 5) | (inputs.batch.index == 20)
 
 
 def test_steps_do_not_depend_on_the_device_count():
     # What crosses devices in any of the methods: the mean of the gradients, and batch norm beside the student.
-    both = lambda *of: METHODS['aekd'].loss(*of) + multi_teacher.ca_mkd(*of, feature_weight=5.0)
-    method = method_named('ca_mkd', loss=both, shares=METHODS['aekd'].shares, select=keep_few)
+    both = lambda inputs: METHODS['aekd'].loss(inputs) + METHODS['ca_mkd'].loss(inputs)
+    values = {**METHODS['aekd'].hyperparameters, **METHODS['ca_mkd'].hyperparameters, 'feature_weight': 5.0}
+    weights = METHODS['aekd'].teacher_weights
+    method = method_named('ca_mkd', keep_few, loss=both, hyperparameters=values, teacher_weights=weights)
     # Kept unevenly over devices, and a last batch that leaves some without a valid row.
     batches = [ALL, np.r_[3:25, [-1] * 10]]
     runs = [bench(method, devices=devices).run(batches, epoch=1) for devices in (1, 4)]
@@ -67,7 +70,7 @@ def test_steps_do_not_depend_on_the_device_count():
 
 
 def test_aekd_mixes_the_gradients_of_the_kept_of_all_devices():
-    run = bench(method_named('aekd', select=keep_few), devices=4)
+    run = bench(method_named('aekd', keep=keep_few), devices=4)
     before = jax.device_get(run.state)
     (after, (metrics,)) = run.run([ALL])
     images, labels = to_unit(jnp.asarray(run.split.images[KEPT])), jnp.asarray(run.split.labels[KEPT])
@@ -85,13 +88,13 @@ def test_aekd_mixes_the_gradients_of_the_kept_of_all_devices():
     assert_trees_close(after.params, expected, rtol=1e-3, atol=1e-5)
     assert np.ptp(weights) > 0.05
     of_class = np.bincount(labels, minlength=10)
-    np.testing.assert_allclose(metrics['shares']['logits'], of_class[:, None] * np.asarray(weights), atol=1e-3)
+    np.testing.assert_allclose(metrics['teacher_weights']['logits'], of_class[:, None] * np.asarray(weights), atol=1e-3)
 
 
 @pytest.mark.parametrize('make', [training.make_compact_step, training.make_compact_step_on_device])
 def test_compaction_is_the_masked_step(make):
-    few = lambda context, batch, points, outputs: batch.index % 16 == 3
-    run = lambda **how: bench(method_named('aekd', select=few), devices=2, count=64, **how).run([np.arange(64)])
+    few = lambda inputs: inputs.batch.index % 16 == 3
+    run = lambda **how: bench(method_named('aekd', keep=few), devices=2, count=64, **how).run([np.arange(64)])
     ((packed, packed_metrics), (masked, metrics)) = (run(make=make), run())
     assert_trees_close(packed.params, masked.params, rtol=1e-3, atol=1e-5)
     assert_trees_close(packed_metrics, metrics, rtol=1e-3, atol=1e-4)
@@ -100,7 +103,7 @@ def test_compaction_is_the_masked_step(make):
 @pytest.mark.parametrize('name', ['ca_mkd', 'fitnet_mkd'])
 def test_feature_maps_join_in_the_second_epoch_and_move_the_student(name):
     # Nothing else has any weight, so that whatever moves is moved by the feature maps.
-    method = METHODS[name].configured(hard_weight=0.0, soft_weight=0.0)
+    method = METHODS[name].override(hard_weight=0.0, soft_weight=0.0)
     live = bench(method)
     before = jax.device_get(live.state.params)
     (after, _) = live.run([ALL], epoch=0)
@@ -113,8 +116,8 @@ def test_feature_maps_join_in_the_second_epoch_and_move_the_student(name):
     # What is computed before teaches as what is computed in the step.
     cached = bench(method)
     images = to_unit(jnp.asarray(cached.split.images))
-    aux = jax.jit(lambda images: {said: TEACHER_OUTPUTS[said](TEACHERS, images) for said in method.said})(images)
-    cached.frozen = cached.frozen.replace(aux=training.replicate(aux, cached.devices))
+    aux = jax.jit(lambda images: teacher_outputs(method, TEACHERS, images, method.teacher_outputs_needed))(images)
+    cached.train_data = cached.train_data.replace(aux=training.replicate(aux, cached.devices))
     cached.run([ALL], epoch=0)
     (same, same_metrics) = cached.run([ALL], epoch=1)
     assert_trees_close(same.params, after.params, rtol=1e-3, atol=1e-5)
@@ -122,8 +125,8 @@ def test_feature_maps_join_in_the_second_epoch_and_move_the_student(name):
 
 
 def test_without_weight_feature_maps_are_not_asked_for():
-    for name, maps in (('ca_mkd', 'teacher_features'), ('fitnet_mkd', 'teacher_hints')):
-        assert METHODS[name].said == {'teacher_logits', maps}
-        method = METHODS[name].configured(feature_weight=0.0)
-        assert method.said == {'teacher_logits'}
-        assert method.extra(Small(), (), SHAPE) is None
+    for name in ('ca_mkd', 'fitnet_mkd'):
+        assert METHODS[name].teacher_outputs_needed == {'teacher_logits', 'teacher_features'}
+        method = METHODS[name].override(feature_weight=0.0)
+        assert method.teacher_outputs_needed == {'teacher_logits'}
+        assert method.adapter((), SHAPE) is None

@@ -1,6 +1,5 @@
 """What is measured on this project's side, in a process of its own: python -m cckd_jax.benchmark.jobs."""
 
-import dataclasses
 import importlib.metadata
 import tempfile
 import time
@@ -15,10 +14,10 @@ import optax
 
 from cckd_jax import cache, cpu, data, evaluation, models, training
 from cckd_jax.benchmark import protocol
-from cckd_jax.methods import METHODS, Method, once_reached
+from cckd_jax.methods import METHODS, SELF_REGULATED_RECHECK, Method
 from cckd_jax.reporting.metrics import MetricsWriter, read_rows
 from cckd_jax.robustness.propagation import PROPAGATIONS
-from cckd_jax.training.state import Frozen, TrainState
+from cckd_jax.training.state import TrainData, TrainState
 
 Measured = Iterator[dict[str, Any]]
 
@@ -41,11 +40,11 @@ class Student:
         scan = {'scan': True} if self.scan else {}
         self.step = make(method, self.module, (), self.optimizer, devices=self.devices, **scan)
 
-    def begin(self, seed: int = 0) -> tuple[TrainState, Frozen]:
+    def begin(self, seed: int = 0) -> tuple[TrainState, TrainData]:
         """A new student, and what it learns from."""
         key = jax.random.key(seed)
         state = training.initial_state(self.method, self.module, (), self.optimizer, self.split, key)
-        frozen = training.frozen_data(self.split, self.aux, key)
+        frozen = training.train_data(self.split, self.aux, key)
         return training.replicate(state, self.devices), training.replicate(frozen, self.devices)
 
 
@@ -54,7 +53,7 @@ def step(network: str, arrays: str, batch_size: int, steps: int, method: str) ->
 
     On accelerators the steps are one dispatch.
     """
-    student = Student(network, arrays, METHODS[method].configured(), 'masked')
+    student = Student(network, arrays, METHODS[method], 'masked')
     (state, frozen) = student.begin()
     random = np.random.default_rng(0)
 
@@ -79,7 +78,7 @@ def step(network: str, arrays: str, batch_size: int, steps: int, method: str) ->
 
 def forward(network: str, arrays: str, batch_size: int, steps: int) -> Measured:
     """Seconds that a batch takes from uint8 pixels to logits, in inference mode."""
-    student = Student(network, arrays, METHODS['kd'].configured(), 'masked')
+    student = Student(network, arrays, METHODS['kd'], 'masked')
     variables = student.begin()[0].student
     pixels = jnp.asarray(student.split.images[np.arange(batch_size) % len(student.split)])
     predict = jax.jit(lambda variables, pixels: models.Network(student.module, variables)(data.to_unit(pixels)))
@@ -100,7 +99,7 @@ def around(network: str, arrays: str, what: str, images: int) -> Measured:
 
     The gap is of two networks of the same kind; `square` has 100 queries, `pgd` 20 steps.
     """
-    student = Student(network, arrays, METHODS['separate'].configured(), 'masked')
+    student = Student(network, arrays, METHODS['separate'], 'masked')
     both = [student.begin(seed)[0].student for seed in (0, 1)]
     pixels, labels = jnp.asarray(student.split.images[:images]), jnp.asarray(student.split.labels[:images])
     keys = jax.random.split(jax.random.key(0), images)
@@ -148,11 +147,9 @@ def epochs(
     """Trains a new student for some epochs, as a run does: order, loop, metrics, events and checkpoints."""
     row = METHODS[method]
     if way == 'recheck':
-        row = dataclasses.replace(row, again=once_reached)
-    student = Student(network, arrays, row.configured(alpha=alpha), way, examples)
-    schedule = training.Schedule(
-        epochs, batch_size, 0, np.arange(len(student.split)), way == 'recheck', 100 if student.scan else 1
-    )
+        row = row.with_gate(SELF_REGULATED_RECHECK)
+    student = Student(network, arrays, row.override(alpha=alpha), way, examples)
+    schedule = training.Schedule(epochs, batch_size, 0, np.arange(len(student.split)), 100 if student.scan else 1)
     while True:
         (state, frozen) = student.begin()
         with tempfile.TemporaryDirectory() as folder, training.Checkpoints(Path(folder), {}) as checkpoints:
@@ -181,7 +178,7 @@ def epochs(
 def compiled(network: str, arrays: str, batch_size: int, method: str, examples: int | None = None) -> Measured:
     """Seconds to compile a step with nothing cached, and the bytes that its program holds."""
     jax.config.update('jax_enable_compilation_cache', False)
-    student = Student(network, arrays, METHODS[method].configured(), 'masked', examples)
+    student = Student(network, arrays, METHODS[method], 'masked', examples)
     (state, frozen) = student.begin()
     batch = (len(student.devices), batch_size // len(student.devices))
     shape = (batch[0], 100, batch[1]) if student.scan else batch
@@ -203,7 +200,7 @@ def teacher(arrays: str, epochs: int) -> Measured:
     loaded = dict(np.load(path))
     loaded['teacher_logits'] = np.zeros((len(loaded['labels']), 1 + int(loaded['labels'].max())), np.float32)
     np.savez(path, **loaded)
-    student = Student('lenet5', arrays, METHODS['separate'].configured(), 'masked')
+    student = Student('lenet5', arrays, METHODS['separate'], 'masked')
     (state, frozen) = student.begin()
     for epoch in range(epochs):
         for indices in data.epoch_batches(np.arange(len(student.split)), batch_size=512, seed=0, epoch=epoch):

@@ -10,37 +10,15 @@ import jax
 from ml_collections import ConfigDict
 
 from cckd_jax import config as settings
-from cckd_jax import data, models, training
+from cckd_jax import data, methods, models, training
 from cckd_jax.console import say
-from cckd_jax.errors import InputError, lookup
+from cckd_jax.errors import InputError
 from cckd_jax.experiment import around, directory, networks, results, significance, teachers
-from cckd_jax.methods import METHODS, Method, everyone, once_reached, self_regulated
+from cckd_jax.methods import Method
 from cckd_jax.reporting import report
 from cckd_jax.reporting.files import write_json, write_text
 from cckd_jax.training import optimizers
 from cckd_jax.training.teacher_outputs import TeacherOutputs
-
-_HYPERPARAMETERS = (
-    'temperature',
-    'confidence_temperature',
-    'margin_temperature',
-    'alpha',
-    'hard_weight',
-    'soft_weight',
-    'feature_weight',
-    'reduction',
-    'weights_gradient',
-    'largest_weight',
-    'longest_rest',
-    'epsilon',
-    'attack_steps',
-    'adversarial_weight',
-    'trust_power',
-    'rho',
-    'warm_up',
-    'ramp',
-    'bounds',
-)
 
 
 def run(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Device] | None = None) -> dict[str, Any]:
@@ -74,8 +52,8 @@ def check(config: ConfigDict) -> Method:
     """
     settings.check(config)
     method = resolve_method(config)
-    lookup(optimizers.OPTIMIZERS, config.optimizer.name, 'optimizer')
-    lookup(optimizers.SCHEDULES, config.optimizer.schedule, 'schedule')
+    optimizer = config.optimizer
+    optimizers.create(optimizer.name, 1e-3, schedule=optimizer.schedule, steps=1, weight_decay=optimizer.weight_decay)
     parts = settings.teachers(config)
     teachers.check(config, method, parts)
     significance.check(config, method)
@@ -86,22 +64,41 @@ def check(config: ConfigDict) -> Method:
 
 
 def resolve_method(config: ConfigDict) -> Method:
-    """The method's row with the config's gate and those of its hyper-parameters that the method has.
+    """The method's row with the config's gate, hyper-parameters and learning rate.
 
     Raises:
-      InputError: there is no method of that name.
+      InputError: there is no such method or gate, or the two do not go together.
     """
-    method = lookup(METHODS, config.method, 'method')
-    if config.self_regulate is not None:
-        method = dataclasses.replace(method, select=self_regulated if config.self_regulate else everyone)
+    method = methods.get(config.method)
+    if config.gate is not None and config.self_regulate is not None:
+        raise InputError(
+            f'gate={config.gate} and self_regulate={str(config.self_regulate).lower()} are both set; set one of them'
+        )
+    if config.gate is not None:
+        method = method.with_gate(methods.get_gate(config.gate))
+    elif config.self_regulate is not None:
+        method = method.with_gate(methods.SELF_REGULATED if config.self_regulate else None)
     if config.recheck:
-        if method.select is everyone:
-            raise InputError(
-                f'recheck=true needs a gate, and {config.method} has none; add --config.self_regulate=true'
-            )
-        method = dataclasses.replace(method, again=once_reached)
-    taken = {name: value for name, value in _given(config).items() if name in method.hyperparameters}
-    return method.configured(**taken)
+        method = _rechecked(config, method)
+    values = {name: config.get(name) for name in method.hyperparameters}
+    method = method.override(**{name: value for name, value in values.items() if value is not None})
+    return dataclasses.replace(method, learning_rate=config.student.learning_rate or method.learning_rate, check=False)
+
+
+def baseline_method(config: ConfigDict) -> Method:
+    """How the student that is trained without a teacher learns."""
+    method = methods.METHODS['separate']
+    return dataclasses.replace(method, learning_rate=config.separate.learning_rate or method.learning_rate, check=False)
+
+
+def _rechecked(config: ConfigDict, method: Method) -> Method:
+    if method.gate is None:
+        raise InputError(f'recheck=true needs a gate, and {config.method} has none; add --config.self_regulate=true')
+    if method.gate is methods.SELF_REGULATED:
+        return method.with_gate(methods.SELF_REGULATED_RECHECK)
+    if not method.skips_samples:
+        raise InputError(f'recheck=true needs a gate with next_epoch, and {config.gate} has none; set recheck=false')
+    return method
 
 
 def _run(config: ConfigDict, method: Method, folder: Path, devices: list[jax.Device]) -> dict[str, Any]:
@@ -122,7 +119,7 @@ def _run(config: ConfigDict, method: Method, folder: Path, devices: list[jax.Dev
     for part in (config.student, *(part for part, one in taught_by if not isinstance(one, TeacherOutputs))):
         modules.append(networks.create_model(config, part, dataset.num_classes))
         models.check_fits(part.model, modules[-1], dataset.image_shape, dataset.num_classes)
-    teachers.check_maps(this, method, modules[0], modules[1:])
+    teachers.check_features(this, method, modules[0], modules[1:])
     around.check_layers(this, method)
     separate = None
     if config.attack.checkpoint:
@@ -131,8 +128,6 @@ def _run(config: ConfigDict, method: Method, folder: Path, devices: list[jax.Dev
     if given[0] is not None or config.significance.file:
         counted = significance.find(this, method, given[0] if isinstance(given[0], networks.Trained) else None)
     write_json(folder / 'config.json', settings.as_dict(config))
-    for name in _given(config).keys() - method.hyperparameters:
-        say(f'{config.method} has no {name}; the one given is not used')
     _say_of_ramp('student', method, config.student.epochs)
     for name, part, one in zip(teachers.names(len(given)), this.teachers, given, strict=True):
         if one is None:
@@ -142,16 +137,16 @@ def _run(config: ConfigDict, method: Method, folder: Path, devices: list[jax.Dev
     counted = counted or significance.find(this, method, taught.networks[0])
     if counted is not None:
         significance.keep(this, counted)
-    (aux, live) = teachers.prepare(this, method, taught)
-    if 'significance' in method.needs:
+    (aux, live) = teachers.student_aux(this, method, taught)
+    if method.weighting is not None:
         aux['significance'] = significance.weights(this, counted)
     student = networks.train_network(
-        this, 'student', config.student, method, method_name=config.method, aux=aux, live=live
+        this, 'student', config.student, method, method_name=config.method, aux=aux, live_teachers=live
     )
     if separate is None:
         separate = student
         if not _is_separate(config):
-            separate = networks.train_network(this, 'separate', config.student, METHODS['separate'])
+            separate = networks.train_network(this, 'separate', config.student, baseline_method(config))
     found = results.evaluate(this, method, taught, student, separate)
     found['significance'] = counted and significance.describe(this, method, counted, taught.outputs, student)
     write_json(folder / 'results.json', found)
@@ -160,16 +155,19 @@ def _run(config: ConfigDict, method: Method, folder: Path, devices: list[jax.Dev
     return found
 
 
-def _given(config: ConfigDict) -> dict[str, Any]:
-    return {name: config[name] for name in _HYPERPARAMETERS if config[name] is not None}
-
-
 def _say_of_ramp(name: str, method: Method, epochs: int) -> None:
-    grown = method.hyperparameters.get('warm_up', 0) + method.hyperparameters.get('ramp', 0)
-    if grown >= epochs:
-        say(f'{name}: what grows over the epochs reaches its value in epoch {grown + 1}, and there are {epochs}')
+    if not method.schedules:
+        return
+    full = method.hyperparameters.get('warm_up', 0) + method.hyperparameters.get('ramp', 0) + 1
+    if full > epochs:
+        names = ' and '.join(method.schedules)
+        say(
+            f'warning: {name}: {names} reach full value in epoch {full}, but training stops after epoch {epochs}; '
+            'lower --config.ramp'
+        )
 
 
 def _is_separate(config: ConfigDict) -> bool:
-    same_rate = config.student.learning_rate == config.separate.learning_rate
-    return config.method == 'separate' and not config.self_regulate and same_rate
+    method = resolve_method(config)
+    same_rate = method.learning_rate == baseline_method(config).learning_rate
+    return config.method == 'separate' and method.gate is None and same_rate

@@ -33,7 +33,7 @@ def check(config: ConfigDict, method: Method, parts: Sequence[ConfigDict]) -> No
             'evaluate.faithfulness=true asks the teacher about points near the images, and teacher.logits are of the '
             'images alone; give --config.teacher.checkpoint instead, or set evaluate.faithfulness=false'
         )
-    if parts[0].logits and 'teacher' in method.needs:
+    if parts[0].logits and method.live_teacher:
         raise InputError(
             f'{config.method} asks the teacher about points near the images, and teacher.logits are of the images '
             'alone; give --config.teacher.checkpoint instead'

@@ -26,7 +26,7 @@ _HOW = (
 def check(config: ConfigDict, method: Method) -> None:
     """Raises InputError where it is certain from the settings that significance is asked for and none can be had."""
     lookup(selection.NORMALIZATIONS, config.significance.normalization, 'significance.normalization')
-    if 'significance' not in method.needs or config.significance.file:
+    if method.weighting is None or config.significance.file:
         return
     teacher = settings.teachers(config)[0]
     if teacher.logits:
@@ -44,7 +44,7 @@ def find(this: Run, method: Method, teacher: Trained | None) -> Significance | N
       InputError: the counts that the settings ask for are not there, or do not fit the training data or the batch.
     """
     found = _found(this, method, teacher)
-    if 'significance' in method.needs:
+    if method.weighting is not None:
         kept = np.count_nonzero(weights(this, found))
         if this.config.batch_size > kept:
             raise InputError(
@@ -89,7 +89,7 @@ def describe(
     the teacher's margin is taken at temperature 20, where it does not saturate.
     """
     split = this.dataset.train
-    presented = method.layout(split.labels, {'teacher_logits': outputs.train, 'significance': found.counts})
+    presented = method.epoch_subset(split.labels, {'teacher_logits': outputs.train, 'significance': found.counts})
     participation = student.participation[presented] / this.config.student.epochs
     margin = np.asarray(selection.margin(outputs.train[:, 0]))
     related = {
@@ -132,7 +132,7 @@ def _found(this: Run, method: Method, teacher: Trained | None) -> Significance |
     reason = _why_none(this, teacher)
     if reason is None:
         return Significance(teacher.participation, teacher.meta['epochs'])
-    if 'significance' in method.needs or this.teachers[0].self_regulate:
+    if method.weighting is not None or this.teachers[0].self_regulate:
         raise InputError(reason)
     return None
 

@@ -17,9 +17,8 @@ from cckd_jax.console import say
 from cckd_jax.errors import InputError, lookup
 from cckd_jax.experiment import networks
 from cckd_jax.experiment.networks import Run, Trained
-from cckd_jax.methods import METHODS, ROBUST_TRAINING, TEACHER_OUTPUTS, Method, self_regulated
+from cckd_jax.methods import METHODS, ROBUST_TRAINING, SELF_REGULATED, Method
 from cckd_jax.models import Network
-from cckd_jax.multi_teacher import MAP_STAGES
 from cckd_jax.training import teacher_outputs
 from cckd_jax.training.teacher_outputs import TeacherOutputs
 
@@ -43,22 +42,22 @@ def names(count: int) -> list[str]:
     return ['teacher'] if count == 1 else [f'teacher_{place}' for place in range(count)]
 
 
-def resolve_method(part: ConfigDict) -> Method:
-    """What a teacher is trained by: the labels alone, robustly and with its own gate where its settings ask for that.
+def resolve_method(teacher_config: ConfigDict) -> Method:
+    """How a teacher learns: from labels alone, robustly and with its own gate where its settings say so.
 
-    Its gate looks at every sample in every epoch, whatever `recheck` says: significance is how often a sample takes
-    part, and one that the teacher forgets unseen would not be counted.
+    Its gate sees every sample in every epoch, whatever `recheck` says: significance counts how often a sample takes
+    part, and a skipped one would not be counted.
 
     Raises:
       InputError: there is no robust training of that name.
     """
     method = METHODS['separate']
-    if part.robust is not None:
-        method = lookup(ROBUST_TRAINING, part.robust, 'teacher.robust')
-    if part.self_regulate:
-        method = dataclasses.replace(method, select=self_regulated)
-    given = {name: part[name] for name in _OF_METHOD if part[name] is not None}
-    return dataclasses.replace(method.configured(**given), learning_rate=part.learning_rate)
+    if teacher_config.robust is not None:
+        method = lookup(ROBUST_TRAINING, teacher_config.robust, 'teacher.robust')
+    if teacher_config.self_regulate:
+        method = method.with_gate(SELF_REGULATED)
+    values = {name: teacher_config[name] for name in _OF_METHOD if teacher_config[name] is not None}
+    return dataclasses.replace(method.override(**values), learning_rate=teacher_config.learning_rate, check=False)
 
 
 def seeds(config: ConfigDict, parts: Sequence[ConfigDict]) -> list[int]:
@@ -68,46 +67,49 @@ def seeds(config: ConfigDict, parts: Sequence[ConfigDict]) -> list[int]:
     return [seed if part.seed is None else part.seed for part, seed in zip(parts, of_run, strict=True)]
 
 
-def check(config: ConfigDict, method: Method, parts: Sequence[ConfigDict]) -> None:
-    """Raises InputError where it is certain from the settings that the method and the teachers do not go together."""
-    if method.several and len(parts) == 1:
+def check(config: ConfigDict, method: Method, teacher_configs: Sequence[ConfigDict]) -> None:
+    """Raises InputError if the settings alone show that the method and the teachers do not go together."""
+    count = len(teacher_configs)
+    if method.teachers == 'several' and count == 1:
         raise InputError(
-            f'{config.method} weighs or averages several teachers, and there is one; set --config.num_teachers=3, '
-            'for example'
+            f'{config.method} needs several teachers, and num_teachers=1; set --config.num_teachers=3, for example'
         )
-    if 'teacher_logits' in method.needs and not method.several and len(parts) > 1:
-        several = ', '.join(name for name, row in METHODS.items() if row.several)
+    if method.teachers == 'one' and count > 1:
+        several = ', '.join(name for name, row in METHODS.items() if row.teachers == 'several')
         raise InputError(
-            f'{config.method} takes one teacher, and num_teachers={len(parts)}; set --config.num_teachers=1, or choose '
+            f'{config.method} takes one teacher, and num_teachers={count}; set --config.num_teachers=1, or choose '
             f'one of {several}'
         )
     bound = method.hyperparameters.get('largest_weight')
-    if bound is not None and bound * len(parts) < 1:
+    if bound is not None and bound * count < 1:
         raise InputError(
-            f'largest_weight={bound} of {len(parts)} teachers cannot sum to 1; set --config.largest_weight to at least '
-            f'{math.ceil(1e4 / len(parts)) / 1e4:g}'
+            f'largest_weight={bound} of {count} teachers cannot sum to 1; set --config.largest_weight to at least '
+            f'{math.ceil(1e4 / count) / 1e4:g}'
         )
-    for place, part in enumerate(parts):
-        if part.logits and method.maps():
+    for index, teacher_config in enumerate(teacher_configs):
+        if teacher_config.logits and method.matched_features is not None:
             raise InputError(
-                f"{config.method} matches the teachers' feature maps, and teachers.{place}.logits have none; give "
-                f'teachers.{place}.checkpoint, or set --config.feature_weight=0'
+                f"{config.method} matches the teachers' feature maps, and teachers.{index}.logits have none; give "
+                f'teachers.{index}.checkpoint, or set --config.feature_weight=0'
             )
 
 
-def check_maps(this: Run, method: Method, student: nn.Module, modules: Sequence[nn.Module]) -> None:
-    """Raises InputError for a network that has no feature map where the method matches one."""
-    for stage in (MAP_STAGES[name] for name in method.maps()):
-        for part, module in zip([this.config.student, *this.teachers], [student, *modules], strict=True):
-            shapes = ()
-            if isinstance(module, models.Classifier):
-                shapes = models.feature_shapes(module, this.dataset.image_shape)
-            if not -len(shapes) <= stage < len(shapes) or len(shapes[stage]) != 3:
-                which = 'last' if stage < 0 else f'{stage + 1}.'
-                raise InputError(
-                    f'{this.config.method} matches feature maps [H, W, C] after the {which} stage, and {part.model} '
-                    'has none; give a cckd_jax.models.Classifier that has, or set --config.feature_weight=0'
-                )
+def check_features(run: Run, method: Method, student: nn.Module, teachers: Sequence[nn.Module]) -> None:
+    """Raises InputError for a network that lacks the feature map that the method matches."""
+    if method.matched_features is None:
+        return
+    stage = method.matched_features.stage
+    for network_config, module in zip([run.config.student, *run.teachers], [student, *teachers], strict=True):
+        shapes = ()
+        if isinstance(module, models.Classifier):
+            shapes = models.feature_shapes(module, run.dataset.image_shape)
+        if not -len(shapes) <= stage < len(shapes) or len(shapes[stage]) != 3:
+            which = 'last' if stage < 0 else f'{stage + 1}.'
+            raise InputError(
+                f'{run.config.method} matches feature maps [H, W, C] after the {which} stage, and '
+                f'{network_config.model} has none; use a cckd_jax.models.Classifier that has, or set '
+                '--config.feature_weight=0'
+            )
 
 
 def read_given(this: Run) -> list[Trained | TeacherOutputs | None]:
@@ -167,30 +169,31 @@ def obtain(this: Run, given: Sequence[Trained | TeacherOutputs | None]) -> Teach
     return Teachers(trained, outputs)
 
 
-def prepare(this: Run, method: Method, teachers: Teachers) -> tuple[dict[str, Any], list[Network]]:
-    """What a student's step is to be given of its teachers: their constants, and the teachers that compute in it.
+def student_aux(run: Run, method: Method, teachers: Teachers) -> tuple[dict[str, Any], list[Network]]:
+    """What a student's step needs of its teachers: per-example constants, and the teachers that compute in the step.
 
-    Where images are augmented nothing is constant. Feature maps are where they take little enough.
+    With augmentation nothing is constant. Feature maps are constants if they take little enough memory.
     """
-    if not (method.said or 'teacher' in method.needs):
+    needed = method.teacher_outputs_needed
+    if not (needed or method.live_teacher):
         return {}, []
-    live = [each.network for each in teachers.networks if each is not None]
-    config = this.config
+    live = [teacher.network for teacher in teachers.networks if teacher is not None]
+    config = run.config
     if config.augmentation.crop or config.augmentation.flip:
-        run = 'the teacher runs' if len(live) == 1 else 'the teachers run'
-        say(f'student: images are augmented, so teacher outputs are not cached; {run} inside the step')
+        subject = 'the teacher runs' if len(live) == 1 else 'the teachers run'
+        say(f'student: images are augmented, so teacher outputs are not cached; {subject} inside the step')
         return {}, live
-    aux: dict[str, Any] = {'teacher_logits': teachers.outputs.train} if 'teacher_logits' in method.said else {}
-    maps = method.maps()
-    if not maps:
-        return aux, live if 'teacher' in method.needs else []
-    size = sum(_map_bytes(this, network, MAP_STAGES[name]) for name in maps for network in live) / 2**30
+    aux: dict[str, Any] = {'teacher_logits': teachers.outputs.train} if 'teacher_logits' in needed else {}
+    features = method.matched_features
+    if features is None:
+        return aux, live if method.live_teacher else []
+    size = sum(_feature_bytes(run, network, features.stage) for network in live) / 2**30
     text = f'student: the feature maps of {len(live)} teachers take {size:.3g} GiB on each device'
     if size > config.feature_cache_gib:
         say(f'{text}, more than feature_cache_gib={config.feature_cache_gib:g}; the teachers run inside the step')
         return aux, live
     say(f'{text}; they are computed once')
-    return {**aux, **{name: _maps(this, name, live) for name in maps}}, live
+    return {**aux, 'teacher_features': _features(run, live, features.stage)}, live
 
 
 def _all_in_one(this: Run, path: Path, logits: TeacherOutputs) -> list[Trained | TeacherOutputs | None]:
@@ -225,17 +228,14 @@ def _kept_with_run(this: Run, depends_on: Any, compute: Callable[[], TeacherOutp
     return outputs
 
 
-def _map_bytes(this: Run, network: Network, stage: int) -> int:
-    shape = models.feature_shapes(network.module, this.dataset.image_shape)[stage]
-    return len(this.dataset.train) * int(np.prod(shape)) * jnp.dtype(this.config.precision).itemsize
+def _feature_bytes(run: Run, network: Network, stage: int) -> int:
+    shape = models.feature_shapes(network.module, run.dataset.image_shape)[stage]
+    return len(run.dataset.train) * int(np.prod(shape)) * jnp.dtype(run.config.precision).itemsize
 
 
-def _maps(this: Run, name: str, live: Sequence[Network]) -> tuple[np.ndarray, ...]:
+def _features(run: Run, teachers: Sequence[Network], stage: int) -> tuple[np.ndarray, ...]:
     def of(network: Network) -> np.ndarray:
-        look = lambda variables, pixels: TEACHER_OUTPUTS[name](
-            (Network(network.module, variables),), data.to_unit(pixels)
-        )
-        (maps,) = evaluation.batched(look, devices=this.devices)(network.variables, this.dataset.train.images)
-        return maps
+        compute = lambda variables, pixels: Network(network.module, variables).features(data.to_unit(pixels))[stage]
+        return evaluation.batched(compute, devices=run.devices)(network.variables, run.dataset.train.images)
 
-    return tuple(of(network) for network in live)
+    return tuple(of(teacher) for teacher in teachers)

@@ -1,7 +1,6 @@
 """Networks by name or by import path, and whether one takes the images it is to be given."""
 
 import functools
-import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,7 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cckd_jax.errors import InputError, lookup
+from cckd_jax.errors import InputError
+from cckd_jax.imports import resolve
 from cckd_jax.models import base
 from cckd_jax.models.alexnet import AlexNet
 from cckd_jax.models.lenet import LeNet5
@@ -57,7 +57,7 @@ def create(name: str, num_classes: int = 10, **options: Any) -> nn.Module:
     >>> sum(leaf.size for leaf in jax.tree.leaves(variables))
     35820
     """
-    factory = _imported(name) if ':' in name else lookup(MODELS, name, 'model')
+    factory = resolve(name, MODELS, 'model')
     try:
         module = factory(num_classes=num_classes, **options)
     except TypeError as error:
@@ -90,16 +90,6 @@ def check_fits(name: str, module: nn.Module, image_shape: tuple[int, int, int], 
         raise InputError(
             f'{name} gives outputs of shape {logits.shape} for 2 images; {num_classes} classes need (2, {num_classes})'
         )
-
-
-def _imported(path: str) -> Callable[..., nn.Module]:
-    (module, _, name) = path.partition(':')
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f'model {path!r} does not resolve: {error}; give package.module:factory, importable from here'
-        ) from None
 
 
 def _text(shape: tuple[int, ...]) -> str:

@@ -135,7 +135,7 @@ def load_participation(folder: Path, epochs: int) -> np.ndarray:
     """
     step = folder / 'checkpoints' / str(epochs)
     # Nothing else of the item is read: the optimizer's state is twice the size of the network.
-    wanted = ocp.args.PyTreeRestore({'participation': 0}, partial_restore=True)
+    wanted = ocp.args.PyTreeRestore({'records': {'participation': 0}}, partial_restore=True)
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
             found = reader.restore(step.absolute(), args=ocp.args.Composite(training=wanted))
@@ -144,7 +144,7 @@ def load_participation(folder: Path, epochs: int) -> np.ndarray:
             f'the participation counts of checkpoint {step} cannot be read ({type(error).__name__}); '
             'train the network again, or name another'
         ) from None
-    return np.asarray(found.training['participation'])
+    return np.asarray(found.training['records']['participation'])
 
 
 def _abstract(leaf: Any) -> Any:
@@ -157,8 +157,7 @@ def _without_student(state: TrainState) -> dict[str, Any]:
         'epoch': state.epoch,
         'extra': {'params': state.params['extra'], 'batch_stats': state.batch_stats['extra']},
         'opt_state': state.opt_state,
-        'participation': state.participation,
-        'due': state.due,
+        'records': dict(state.records),
     }
 
 
@@ -170,6 +169,5 @@ def _with_student(state: TrainState, variables: Any, training: Any) -> TrainStat
         params={'student': variables['params'], 'extra': extra['params']},
         batch_stats={'student': variables.get('batch_stats', {}), 'extra': extra['batch_stats']},
         opt_state=training['opt_state'],
-        participation=training['participation'],
-        due=training['due'],
+        records=training['records'],
     )

@@ -17,14 +17,14 @@ import numpy as np
 import optax
 
 from cckd_jax.data import PADDING, Augment
-from cckd_jax.methods import Method, everyone
-from cckd_jax.training.state import Frozen, TrainState
-from cckd_jax.training.step import AXIS, Metrics, Step, Update, parallel, totals
+from cckd_jax.methods import Method
+from cckd_jax.training.state import TrainData, TrainState
+from cckd_jax.training.step import AXIS, Metrics, Step, TrainStep, parallel, sum_over_devices
 
 # Below this, a backward pass is no faster for being smaller.
 _SMALLEST = 16
-# Above this share of kept samples, a second forward pass costs more than it saves.
-_WORTH_A_LOOK = 0.25
+# Above this fraction of kept samples, a second forward pass costs more than it saves.
+_FORWARD_PAYS = 0.25
 
 
 def sizes(rows: int) -> list[int]:
@@ -55,39 +55,39 @@ def make_compact_step(
     While more than a quarter of the step before was kept, the masked step is taken; the first step of an epoch looks
     anew, so that a run that is resumed takes the same steps.
     """
-    update = Update(method, student, tuple(teachers), optimizer, augment)
+    train_step = TrainStep(method, student, tuple(teachers), optimizer, augment)
 
-    def look(state: TrainState, frozen: Frozen, indices: chex.Array):
-        seen = update.look(state, frozen, indices)
-        keep = jax.lax.all_gather(seen.keep, AXIS)
-        return (update.records(state, seen), seen.batch_stats), (keep, update.counts(seen))
+    def forward(state: TrainState, data: TrainData, indices: chex.Array):
+        aux = train_step.forward(state, data, indices)
+        keep = jax.lax.all_gather(aux.keep, AXIS)
+        return (train_step.update_records(state, aux), aux.batch_stats), (keep, train_step.batch_counts(aux))
 
-    def packed(state: TrainState, constants: tuple[Frozen, Any], indices: chex.Array) -> tuple[TrainState, Metrics]:
-        (frozen, batch_stats) = constants
-        (loss_sum, seen), gradients = update.gradients(state, frozen, indices, everyone)
-        (state, taken) = update.descend(state, loss_sum, gradients, seen.keep, batch_stats)
-        return state, taken | totals(seen.shares)
+    def packed(state: TrainState, constants: tuple[TrainData, Any], indices: chex.Array) -> tuple[TrainState, Metrics]:
+        (data, (records, batch_stats)) = constants
+        (loss_sum, aux), gradients = train_step.gradients(state, data, indices, gated=False)
+        (state, metrics) = train_step.apply_gradients(state, loss_sum, gradients, aux.keep, batch_stats)
+        return state.replace(records=records), metrics | sum_over_devices(aux.teacher_weights)
 
-    masked, packed = parallel(update.masked, devices), parallel(packed, devices)
-    look = jax.pmap(look, axis_name=AXIS, in_axes=(None, None, 0), out_axes=(None, None), devices=devices)
-    before = {'epoch': None, 'metrics': None}
+    masked, packed = parallel(train_step.masked, devices), parallel(packed, devices)
+    forward = jax.pmap(forward, axis_name=AXIS, in_axes=(None, None, 0), out_axes=(None, None), devices=devices)
+    last = {'epoch': None, 'metrics': None}
 
-    def step(state: TrainState, frozen: Frozen, indices: chex.Array) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, data: TrainData, indices: chex.Array) -> tuple[TrainState, Metrics]:
         epoch = int(state.epoch)
-        if before['epoch'] == epoch and _share(before['metrics']) > _WORTH_A_LOOK:
-            (state, metrics) = masked(state, frozen, indices)
+        if last['epoch'] == epoch and _kept_fraction(last['metrics']) > _FORWARD_PAYS:
+            (state, metrics) = masked(state, data, indices)
         else:
-            (records, batch_stats), (keep, counts) = look(state, frozen, indices)
+            constants, (keep, counts) = forward(state, data, indices)
             kept = np.asarray(indices)[np.asarray(keep)]
-            share = -(-len(kept) // len(devices))
-            size = next(size for size in sizes(indices.shape[1]) if size >= share)
+            needed = -(-len(kept) // len(devices))
+            size = next(size for size in sizes(indices.shape[1]) if size >= needed)
             rows = np.full(size * len(devices), PADDING, np.int32)
             rows[: len(kept)] = kept
-            # Dealt out in turn, so that no device is left without any while another has many.
+            # Dealt out in turn, so that the devices have equally many.
             rows = np.ascontiguousarray(rows.reshape(size, len(devices)).T)
-            (state, metrics) = packed(state.replace(**records), (frozen, batch_stats), rows)
+            (state, metrics) = packed(state, (data, constants), rows)
             metrics = metrics | counts
-        before.update(epoch=epoch, metrics=metrics)
+        last.update(epoch=epoch, metrics=metrics)
         return state, metrics
 
     return step
@@ -107,25 +107,27 @@ def make_compact_step_on_device(
 
     On a CPU a switch inside the program is slower than the masked step.
     """
-    update = Update(method, student, tuple(teachers), optimizer, augment)
+    train_step = TrainStep(method, student, tuple(teachers), optimizer, augment)
 
-    def step(state: TrainState, frozen: Frozen, indices: chex.Array) -> tuple[TrainState, Metrics]:
-        seen = update.look(state, frozen, indices)
+    def step(state: TrainState, data: TrainData, indices: chex.Array) -> tuple[TrainState, Metrics]:
+        aux = train_step.forward(state, data, indices)
         choices = sizes(len(indices))
-        needed = jax.lax.pmax(jnp.sum(seen.keep), AXIS)
-        rows = jnp.where(seen.keep, indices, PADDING)[jnp.argsort(~seen.keep)]
+        needed = jax.lax.pmax(jnp.sum(aux.keep), AXIS)
+        rows = jnp.where(aux.keep, indices, PADDING)[jnp.argsort(~aux.keep)]
 
         def gradients(size: int) -> tuple[chex.Array, Any, Any]:
-            (loss_sum, packed), gradients = update.gradients(state, frozen, rows[:size], everyone)
-            return loss_sum, gradients, packed.shares
+            (loss_sum, packed), gradients = train_step.gradients(state, data, rows[:size], gated=False)
+            return loss_sum, gradients, packed.teacher_weights
 
-        place = jnp.searchsorted(jnp.asarray(choices), needed)
-        (loss_sum, found, shares) = jax.lax.switch(place, [lambda size=size: gradients(size) for size in choices])
-        (new, taken) = update.descend(state, loss_sum, found, seen.keep, seen.batch_stats)
-        return new.replace(**update.records(state, seen)), update.counts(seen) | taken | totals(shares)
+        index = jnp.searchsorted(jnp.asarray(choices), needed)
+        branches = [lambda size=size: gradients(size) for size in choices]
+        (loss_sum, summed, teacher_weights) = jax.lax.switch(index, branches)
+        (new, metrics) = train_step.apply_gradients(state, loss_sum, summed, aux.keep, aux.batch_stats)
+        new = new.replace(records=train_step.update_records(state, aux))
+        return new, train_step.batch_counts(aux) | metrics | sum_over_devices(teacher_weights)
 
     return parallel(step, devices, scan=scan)
 
 
-def _share(metrics: Metrics) -> float:
+def _kept_fraction(metrics: Metrics) -> float:
     return int(metrics['kept']) / int(metrics['presented'])

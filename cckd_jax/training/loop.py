@@ -11,7 +11,7 @@ import numpy as np
 from cckd_jax.data import epoch_batches
 from cckd_jax.errors import InputError
 from cckd_jax.training.checkpoints import Checkpoints
-from cckd_jax.training.state import Frozen, TrainState, replicate
+from cckd_jax.training.state import TrainData, TrainState, replicate
 from cckd_jax.training.step import Step
 
 Row = dict[str, Any]
@@ -37,22 +37,20 @@ class Schedule(NamedTuple):
       epochs: how many.
       batch_size: over all devices.
       seed: of the order.
-      layout: int `[M]`, the examples of an epoch.
-      rests: whether examples that are not due are left out of an epoch.
-      steps_at_once: the most steps that one call of the step takes; 1 where it takes one and is not scanned.
+      subset: int `[M]`, the examples of an epoch.
+      steps_per_call: the most steps that one call of the step takes; 1 for a step that is not scanned.
     """
 
     epochs: int
     batch_size: int
     seed: int
-    layout: np.ndarray
-    rests: bool = False
-    steps_at_once: int = 1
+    subset: np.ndarray
+    steps_per_call: int = 1
 
     @property
     def steps(self) -> int:
         """Steps of the whole run."""
-        return self.epochs * -(-len(self.layout) // self.batch_size)
+        return self.epochs * -(-len(self.subset) // self.batch_size)
 
 
 class NonFiniteLoss(InputError):
@@ -62,7 +60,7 @@ class NonFiniteLoss(InputError):
 def train(
     step: Step,
     state: TrainState,
-    frozen: Frozen,
+    data: TrainData,
     schedule: Schedule,
     *,
     checkpoints: Checkpoints,
@@ -76,7 +74,7 @@ def train(
     Args:
       step: of `make_step`, for the same devices.
       state: where training starts if there is no checkpoint.
-      frozen: the data.
+      data: the training set.
       schedule: epochs, batch size, seed and what an epoch contains.
       checkpoints: read at the start; written at least every `save_seconds`, at the end of an epoch, and at the end.
       observers: told of everything measured.
@@ -88,24 +86,24 @@ def train(
       NonFiniteLoss: the loss, the gradient or a weight became NaN or infinite.
       InputError: the batch does not divide over the devices, or is larger than an epoch.
     """
-    check_batch(schedule.batch_size, len(schedule.layout), devices)
+    check_batch(schedule.batch_size, len(schedule.subset), devices)
     done, state = checkpoints.restore(state)
     for observer in observers:
         observer.start(done)
     if done >= schedule.epochs:
         return state
-    state, frozen = replicate(state, devices), replicate(frozen, devices)
+    state, data = replicate(state, devices), replicate(data, devices)
     saved = time.monotonic()
     for epoch in range(done, schedule.epochs):
         state = state.replace(epoch=replicate(jnp.int32(epoch), devices))
         started = time.monotonic()
         totals = _Totals(checkpoints)
         pending = None
-        layout = schedule.layout
-        if schedule.rests:
-            layout = layout[jax.device_get(state.due)[layout] <= epoch]
-        for indices in _dispatches(schedule, layout, epoch, len(devices)):
-            state, metrics = step(state, frozen, indices)
+        subset = schedule.subset
+        if 'next_epoch' in state.records:
+            subset = subset[jax.device_get(state.records['next_epoch'])[subset] <= epoch]
+        for indices in _dispatches(schedule, subset, epoch, len(devices)):
+            state, metrics = step(state, data, indices)
             # Fetching the call before this one lets the devices run ahead by one, and no further:
             # XLA:CPU deadlocks when hundreds of collective steps are queued.
             if pending is not None:
@@ -113,7 +111,7 @@ def train(
             pending = metrics
         if pending is not None:
             totals.add(epoch, jax.device_get(pending), observers)
-        row = totals.row(epoch, len(schedule.layout)) | measures(state) | {'epoch_seconds': time.monotonic() - started}
+        row = totals.row(epoch, len(schedule.subset)) | measures(state) | {'epoch_seconds': time.monotonic() - started}
         for observer in observers:
             observer.epoch(row)
         last = epoch + 1 == schedule.epochs
@@ -125,15 +123,15 @@ def train(
     return state
 
 
-def _dispatches(schedule: Schedule, layout: np.ndarray, epoch: int, devices: int) -> Iterator[np.ndarray]:
+def _dispatches(schedule: Schedule, subset: np.ndarray, epoch: int, devices: int) -> Iterator[np.ndarray]:
     """The indices of each call of the step: `[devices, B / devices]`, or `[devices, steps, B / devices]`."""
-    batches = epoch_batches(layout, batch_size=schedule.batch_size, seed=schedule.seed, epoch=epoch)
+    batches = epoch_batches(subset, batch_size=schedule.batch_size, seed=schedule.seed, epoch=epoch)
     batches = [indices.reshape(devices, -1) for indices in batches]
-    if schedule.steps_at_once == 1:
+    if schedule.steps_per_call == 1:
         yield from batches
     elif batches:
-        calls = -(-len(batches) // schedule.steps_at_once)
-        yield from (np.stack(part, axis=1) for part in np.array_split(batches, calls))
+        calls = -(-len(batches) // schedule.steps_per_call)
+        yield from (np.stack(group, axis=1) for group in np.array_split(batches, calls))
 
 
 class _Totals:
@@ -142,7 +140,7 @@ class _Totals:
     def __init__(self, checkpoints: Checkpoints):
         self._checkpoints = checkpoints
         self._sums = {'loss': 0.0, 'presented': 0, 'kept': 0, 'correct': 0}
-        self._shares: dict[str, np.ndarray] = {}
+        self._teacher_weights: dict[str, np.ndarray] = {}
         self.steps = 0
 
     def add(self, epoch: int, metrics: dict[str, Any], observers: Sequence[Observer]) -> None:
@@ -162,8 +160,8 @@ class _Totals:
         self._sums['kept'] += kept
         self._sums['presented'] += int(metrics['presented'])
         self._sums['correct'] += int(metrics['correct'])
-        for name, values in metrics.get('shares', {}).items():
-            self._shares[name] = self._shares.get(name, 0) + np.asarray(values, np.float64)
+        for name, values in metrics.get('teacher_weights', {}).items():
+            self._teacher_weights[name] = self._teacher_weights.get(name, 0) + np.asarray(values, np.float64)
         for observer in observers:
             observer.step(epoch, metrics)
 
@@ -178,15 +176,15 @@ class _Totals:
             'samples_looked_at': sums['presented'],
             'samples_presented': presented,
         }
-        if self._shares:
-            row['teacher_shares'] = {name: _relative(each) for name, each in self._shares.items()}
+        if self._teacher_weights:
+            row['teacher_shares'] = {name: _relative(sums) for name, sums in self._teacher_weights.items()}
         return row
 
 
 def _relative(sums: np.ndarray) -> dict[str, Any]:
     """How much each teacher counted, overall and by class, from sums `[C, K]`; None where no example was kept."""
     relative = lambda values: [round(float(value), 5) for value in values / values.sum()] if values.sum() else None
-    return {'overall': relative(sums.sum(0)), 'by_class': [relative(each) for each in sums]}
+    return {'overall': relative(sums.sum(0)), 'by_class': [relative(row) for row in sums]}
 
 
 def check_batch(batch_size: int, examples: int, devices: Sequence[jax.Device]) -> None:

@@ -1,12 +1,15 @@
-"""Optimizers and learning rate schedules by name, all of them optax's."""
+"""Optimizers and learning rate schedules by name, all of them optax's, or by import path."""
 
 from collections.abc import Callable, Mapping
 
 import optax
 
-from cckd_jax.errors import lookup
+from cckd_jax.errors import InputError, lookup
+from cckd_jax.imports import resolve
 
-OPTIMIZERS: Mapping[str, Callable[[optax.ScalarOrSchedule], optax.GradientTransformation]] = {
+Factory = Callable[[optax.ScalarOrSchedule], optax.GradientTransformation]
+
+OPTIMIZERS: Mapping[str, Factory] = {
     'adam': optax.adam,
     'sgd': lambda rate: optax.sgd(rate, momentum=0.9, nesterov=True),
 }
@@ -27,17 +30,23 @@ def create(
     """Returns the optimizer; weight decay is L2, added to the gradient before it.
 
     Args:
-      name: a key of `OPTIMIZERS`.
-      learning_rate: its peak.
-      schedule: a key of `SCHEDULES`; it counts updates, so a step that kept nothing does not move it.
+      name: a key of `OPTIMIZERS`, or `package.module:NAME` of a function from a learning rate to an optax optimizer,
+        such as `optax:lion`.
+      learning_rate: the peak of the schedule.
+      schedule: a key of `SCHEDULES`; it counts updates, so a step that keeps no sample does not advance it.
       steps: length of the schedule.
-      weight_decay: >= 0.
+      weight_decay: >= 0. For decoupled decay, name an optimizer of yours instead.
 
     Raises:
-      InputError: there is no optimizer or schedule of that name.
+      InputError: there is no such optimizer or schedule.
+
+    >>> create('optax:lion', 1e-3, steps=100).init({'w': 0.0})[0].count.item()
+    0
     """
     rate = lookup(SCHEDULES, schedule, 'schedule')(learning_rate, steps)
-    optimizer = lookup(OPTIMIZERS, name, 'optimizer')(rate)
+    optimizer = resolve(name, OPTIMIZERS, 'optimizer')(rate)
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise InputError(f'optimizer {name!r} returns a {type(optimizer).__name__}, not an optax optimizer')
     if weight_decay == 0:
         return optimizer
     return optax.chain(optax.add_decayed_weights(weight_decay), optimizer)

@@ -1,4 +1,4 @@
-"""What changes while a student trains, and what does not: two explicit pytrees, replicated over the devices."""
+"""What changes during training and what does not: two explicit pytrees, replicated over the devices."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,10 +22,10 @@ class TrainState(flax.struct.PyTreeNode):
     Attributes:
       step: int32 scalar, steps taken (with and without an update).
       epoch: int32 scalar, the n of the threshold; set by the loop.
-      params, batch_stats: `{'student': ..., 'extra': ...}`; only `student` ships.
+      params, batch_stats: `{'student': ..., 'extra': ...}`; `extra` is the method's adapter, only `student` ships.
       opt_state: the optimizer's.
-      participation: int32 `[N]`, how often each training example took part.
-      due: int32 `[N]`, the epoch when each is to be looked at again.
+      records: per-example arrays `[N, ...]` by name (`Method.all_records`): `participation`, how often each training
+        example was kept; `next_epoch`, when it returns, where the gate lets it skip epochs; and the method's own.
     """
 
     step: chex.Array
@@ -33,8 +33,12 @@ class TrainState(flax.struct.PyTreeNode):
     params: Mapping[str, Any]
     batch_stats: Mapping[str, Any]
     opt_state: optax.OptState
-    participation: chex.Array
-    due: chex.Array
+    records: Mapping[str, chex.Array]
+
+    @property
+    def participation(self) -> chex.Array:
+        """Int32 `[N]`, how often each training example was kept."""
+        return self.records['participation']
 
     @property
     def student(self) -> dict[str, Any]:
@@ -42,8 +46,8 @@ class TrainState(flax.struct.PyTreeNode):
         return as_variables(self.params['student'], self.batch_stats['student'])
 
 
-class Frozen(flax.struct.PyTreeNode):
-    """What a step only reads; an argument of it, since a constant closed over is compiled into the program.
+class TrainData(flax.struct.PyTreeNode):
+    """What a step only reads. It is an argument, because a closed-over constant is compiled into the program.
 
     Attributes:
       images: uint8 `[N, H, W, C]`.
@@ -68,16 +72,16 @@ def initial_state(
     split: Split,
     key: chex.PRNGKey,
 ) -> TrainState:
-    """A student with fresh weights that has seen nothing."""
+    """The state before the first step."""
 
     # One program: operation by operation it takes longer than an epoch on a small data set.
     @jax.jit
     def fresh(key: chex.PRNGKey, images: chex.Array) -> dict[str, Any]:
         variables = {'student': init(student, key, images)}
-        extra = method.extra(student, teachers, images.shape[1:])
-        if extra is not None:
+        adapter = method.adapter(teachers, images.shape[1:])
+        if adapter is not None:
             features = student.apply(variables['student'], images, method='features')
-            variables['extra'] = extra.init(jax.random.fold_in(key, 1), features)
+            variables['extra'] = adapter.init(jax.random.fold_in(key, 1), features)
         return variables
 
     variables = fresh(key, to_unit(jnp.asarray(split.images[:1])))
@@ -89,19 +93,21 @@ def initial_state(
         params=params,
         batch_stats=stats,
         opt_state=optimizer.init(params),
-        participation=jnp.zeros(len(split), jnp.int32),
-        due=jnp.zeros(len(split), jnp.int32),
+        records={
+            name: jnp.full((len(split), *record.shape), record.initial, record.dtype)
+            for name, record in method.all_records.items()
+        },
     )
 
 
-def frozen_data(
+def train_data(
     split: Split,
     aux: Mapping[str, Any],
     key: chex.PRNGKey,
     teachers: tuple[Any, ...] = (),
-) -> Frozen:
+) -> TrainData:
     """The training set and its per-example constants, ready to be put on the devices."""
-    return Frozen(images=split.images, labels=split.labels, aux=dict(aux), teachers=teachers, key=key)
+    return TrainData(images=split.images, labels=split.labels, aux=dict(aux), teachers=teachers, key=key)
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:

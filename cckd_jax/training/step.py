@@ -1,12 +1,12 @@
-"""One update: the method's four answers over a batch that is split across the devices.
+"""One update: the method's columns over a batch that is split across the devices.
 
-The mean is global. Each device differentiates the sum over its kept examples, the gradients and the number kept are
-summed over the devices, and one is divided by the other: a mean of per-device means would weigh examples by the
-company they happen to be in. Where nothing was kept anywhere, nothing changes, the optimizer's state included.
+The mean is global. Each device differentiates the sum over its kept examples; gradients and kept counts are summed over
+the devices, then divided. A mean of per-device means would weigh an example by how many of its neighbours were kept. If
+nothing is kept on any device, nothing changes, the optimizer's state included.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -16,46 +16,46 @@ import jax.numpy as jnp
 import optax
 
 from cckd_jax.data import Augment, to_unit
-from cckd_jax.methods import TEACHER_OUTPUTS, Batch, Context, Method, Outputs, Points
+from cckd_jax.methods import Batch, Inputs, Method, Outputs
 from cckd_jax.models import Network, Training, train_forward
-from cckd_jax.training.state import Frozen, TrainState, as_variables
+from cckd_jax.training.state import TrainData, TrainState, as_variables
 
 AXIS = 'batch'
 
 Metrics = dict[str, chex.Array]
-Step = Callable[[TrainState, Frozen, chex.Array], tuple[TrainState, Metrics]]
+Step = Callable[[TrainState, TrainData, chex.Array], tuple[TrainState, Metrics]]
 
 
-class Seen(NamedTuple):
-    """What one device's share of a batch showed in the clean forward pass.
+class StepAux(NamedTuple):
+    """What one device's slice of a batch showed in the clean forward pass.
 
     Attributes:
       batch: the examples.
-      keep: bool `[B]`, who takes part.
-      again: int32 `[B]`, the epoch when each is to be looked at again.
+      keep: bool `[B]`, the gate's decision.
       correct: bool `[B]`.
-      batch_stats: the running statistics, moved by this pass.
-      shares: float32 `[C, K]` by name, how much each teacher counted for the kept, summed by their class.
+      records: the method's per-example records after this step, `[B, ...]` by name.
+      batch_stats: the running statistics, updated by this pass.
+      teacher_weights: float32 `[C, K]` by name, how much each teacher counted for the kept, summed by their class.
     """
 
     batch: Batch
     keep: chex.Array
-    again: chex.Array
     correct: chex.Array
+    records: Mapping[str, chex.Array]
     batch_stats: Any
-    shares: Mapping[str, chex.Array]
+    teacher_weights: Mapping[str, chex.Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class Update:
-    """A method with what it trains; its functions run on one device, inside an axis over all of them.
+class TrainStep:
+    """A method with the modules that it trains; its functions run on one device, inside an axis over all of them.
 
     Attributes:
-      method: what is matched, and by whom.
+      method: the row.
       student: the module in training.
       teachers: modules of the live teachers.
-      optimizer: what the gradients are given to.
-      augment: how images are changed, or None.
+      optimizer: receives the gradients.
+      augment: changes the images, or None.
     """
 
     method: Method
@@ -64,45 +64,53 @@ class Update:
     optimizer: optax.GradientTransformation
     augment: Augment | None = None
 
-    def masked(self, state: TrainState, frozen: Frozen, indices: chex.Array) -> tuple[TrainState, Metrics]:
-        """The reference: one pass over everyone, whose loss is masked."""
-        (loss_sum, seen), gradients = self.gradients(state, frozen, indices, self.method.select)
-        (state, taken) = self.descend(state, loss_sum, gradients, seen.keep, seen.batch_stats)
-        return state.replace(**self.records(state, seen)), self.counts(seen) | taken | totals(seen.shares)
+    def masked(self, state: TrainState, data: TrainData, indices: chex.Array) -> tuple[TrainState, Metrics]:
+        """The reference step: one pass over all examples, whose loss is masked."""
+        (loss_sum, aux), gradients = self.gradients(state, data, indices)
+        (state, metrics) = self.apply_gradients(state, loss_sum, gradients, aux.keep, aux.batch_stats)
+        state = state.replace(records=self.update_records(state, aux))
+        return state, self.batch_counts(aux) | metrics | sum_over_devices(aux.teacher_weights)
 
-    def look(self, state: TrainState, frozen: Frozen, indices: chex.Array) -> Seen:
-        """One forward pass over everyone."""
-        (batch, keys) = self._batch(state, frozen, indices)
-        points = self._points(state, frozen, batch, keys)
-        (outputs, batch_stats) = self._forward(state.params, state, batch, keys)
-        return self._seen(state, frozen, batch, keys, points, outputs, batch_stats, self.method.select)
+    def forward(self, state: TrainState, data: TrainData, indices: chex.Array) -> StepAux:
+        """One forward pass over all examples, with the gate's decision."""
+        inputs = self._inputs(state, data, indices)
+        (outputs, batch_stats) = self._forward(state.params, state, inputs)
+        return self._aux(inputs._replace(outputs=outputs), state, batch_stats, gated=True)
 
     def gradients(
-        self, state: TrainState, frozen: Frozen, indices: chex.Array, select: Callable[..., chex.Array]
-    ) -> tuple[tuple[chex.Array, Seen], Any]:
-        """The weighted loss summed over those whom `select` keeps of this device's share, and its gradients."""
-        (batch, keys) = self._batch(state, frozen, indices)
-        points = self._points(state, frozen, batch, keys)
+        self, state: TrainState, data: TrainData, indices: chex.Array, *, gated: bool = True
+    ) -> tuple[tuple[chex.Array, StepAux], Any]:
+        """The weighted loss summed over this device's kept examples, and its gradients.
 
-        def kept_sum(params: Any) -> tuple[chex.Array, Seen]:
-            (outputs, batch_stats) = self._forward(params, state, batch, keys)
-            clean = jax.lax.stop_gradient(outputs)
-            seen = self._seen(state, frozen, batch, keys, points, clean, batch_stats, select)
-            mean = _kept_mean(seen.keep)
-            context = self._context(params, state, frozen, keys, mean)
-            loss = self.method.loss(context, batch, points, outputs)
-            chex.assert_equal_shape((loss, seen.keep))
-            shares = self.method.shares(context, batch, points, clean)
-            by_class = {name: _by_class(weights, seen, clean.logits) for name, weights in shares.items()}
-            seen = seen._replace(shares=jax.lax.stop_gradient(by_class))
-            return jnp.sum(jnp.where(seen.keep, self.method.weight(batch) * loss, 0.0)), seen
+        Args:
+          state: before the step.
+          data: the training set.
+          indices: int32 `[B]` of this device; -1 pads.
+          gated: whether the gate decides; otherwise all valid examples are kept.
+        """
+        prepared = self._inputs(state, data, indices)
+
+        def kept_sum(params: Any) -> tuple[chex.Array, StepAux]:
+            (outputs, batch_stats) = self._forward(params, state, prepared)
+            clean = prepared._replace(outputs=jax.lax.stop_gradient(outputs))
+            aux = self._aux(clean, state, batch_stats, gated=gated)
+            decided = {'keep': aux.keep, 'mean': _kept_mean(aux.keep)}
+            variables = as_variables(params['student'], state.batch_stats['student'])
+            inputs = prepared._replace(outputs=outputs, student=Network(self.student, variables), **decided)
+            loss = self.method.loss(inputs)
+            chex.assert_equal_shape((loss, aux.keep))
+            if self.method.teacher_weights is not None:
+                weights = self.method.teacher_weights(clean._replace(**decided))
+                by_class = {name: _by_class(values, aux, clean.logits) for name, values in weights.items()}
+                aux = aux._replace(teacher_weights=jax.lax.stop_gradient(by_class))
+            return jnp.sum(jnp.where(aux.keep, self.method.weight(inputs.batch) * loss, 0.0)), aux
 
         return jax.value_and_grad(kept_sum, has_aux=True)(state.params)
 
-    def descend(
+    def apply_gradients(
         self, state: TrainState, loss_sum: chex.Array, gradients: Any, keep: chex.Array, batch_stats: Any
     ) -> tuple[TrainState, Metrics]:
-        """Takes the step along every device's gradients, unless nothing was kept anywhere."""
+        """Takes the step along the gradients of all devices, unless nothing was kept anywhere."""
         kept = _total(keep)
         gradients = jax.tree.map(lambda gradient: gradient / jnp.maximum(kept, 1), jax.lax.psum(gradients, AXIS))
         updates, opt_state = self.optimizer.update(gradients, state.opt_state, state.params)
@@ -111,64 +119,87 @@ class Update:
         )
         new = jax.tree.map(lambda after, before: jnp.where(kept > 0, after, before), updated, state)
         loss = _total(loss_sum) / jnp.maximum(kept, 1)
-        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradients))
+        # Where nothing was kept, gradients of padding alone may be NaN under batch norm; they are not applied.
+        finite = (kept == 0) | (jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradients)))
         return new.replace(step=state.step + 1), {'loss': loss, 'kept': kept, 'finite': finite}
 
-    def records(self, state: TrainState, seen: Seen) -> dict[str, chex.Array]:
-        """The state's per-example records, `[N]`, with what every device saw."""
-        everywhere = jax.lax.all_gather((seen.batch.index, seen.keep, seen.again), AXIS)
-        (index, keep, again) = (values.reshape(-1) for values in everywhere)
+    def update_records(self, state: TrainState, aux: StepAux) -> dict[str, chex.Array]:
+        """The state's per-example records with the new values of all devices."""
+        (index, values) = jax.lax.all_gather((aux.batch.index, aux.records), AXIS)
+        flat = lambda array: array.reshape(-1, *array.shape[2:])
         return {
-            'participation': state.participation.at[index].add(keep.astype(jnp.int32), mode='drop'),
-            'due': state.due.at[index].set(again, mode='drop'),
+            name: record.at[flat(index)].set(flat(values[name]), mode='drop') for name, record in state.records.items()
         }
 
-    def counts(self, seen: Seen) -> Metrics:
-        """How many were presented, and of how many the student was right, over all devices."""
-        valid = seen.batch.valid
-        return {'presented': _total(valid), 'correct': _total(seen.correct & valid)}
+    def batch_counts(self, aux: StepAux) -> Metrics:
+        """How many examples were presented, and how many of them the student got right, over all devices."""
+        valid = aux.batch.valid
+        return {'presented': _total(valid), 'correct': _total(aux.correct & valid)}
 
-    def _batch(self, state: TrainState, frozen: Frozen, indices: chex.Array) -> tuple[Batch, chex.Array]:
-        batch = _gather(frozen, indices)
-        keys = _example_keys(frozen.key, state.epoch, batch.index)
+    def _inputs(self, state: TrainState, data: TrainData, indices: chex.Array) -> Inputs:
+        """What columns read before the student's forward pass."""
+        batch = _gather(data, indices)
+        keys = _example_keys(data.key, state.epoch, batch.index)
         if self.augment is not None:
             batch = batch.replace(image=self.augment(keys, batch.image))
-        teachers = tuple(map(Network, self.teachers, frozen.teachers))
-        live = {name: TEACHER_OUTPUTS[name](teachers, batch.image) for name in self.method.said - frozen.aux.keys()}
-        return batch.replace(aux={**batch.aux, **live}), keys
-
-    def _points(self, state: TrainState, frozen: Frozen, batch: Batch, keys: chex.Array) -> Points:
-        return jax.lax.stop_gradient(self.method.points(self._context(state.params, state, frozen, keys), batch))
-
-    def _context(self, params: Any, state: TrainState, frozen: Frozen, keys: chex.Array, mean=None) -> Context:
-        variables = as_variables(params['student'], state.batch_stats['student'])
-        return Context(
-            student=Network(self.student, variables),
-            teachers=tuple(map(Network, self.teachers, frozen.teachers)),
+        teachers = tuple(map(Network, self.teachers, data.teachers))
+        needed = self.method.teacher_outputs_needed - data.aux.keys()
+        batch = batch.replace(aux={**batch.aux, **teacher_outputs(self.method, teachers, batch.image, needed)})
+        row = jnp.minimum(batch.index, len(data.labels) - 1)
+        inputs = Inputs(
+            batch=batch,
+            hyper=self.method.hyper(state.epoch),
+            student=Network(self.student, as_variables(state.params['student'], state.batch_stats['student'])),
+            teachers=teachers,
             epoch=state.epoch,
             step=state.step,
             keys=keys,
-            mean=mean,
+            records={name: record[row] for name, record in state.records.items()},
         )
+        if self.method.perturb is None:
+            return inputs
+        return inputs._replace(perturbed=jax.lax.stop_gradient(self.method.perturb(inputs)))
 
-    def _forward(self, params: Any, state: TrainState, batch: Batch, keys: chex.Array) -> tuple[Outputs, Any]:
-        mode = Training(batch.valid, keys, AXIS)
+    def _forward(self, params: Any, state: TrainState, inputs: Inputs) -> tuple[Outputs, Any]:
+        mode = Training(inputs.batch.valid, inputs.keys, AXIS)
         variables = {name: as_variables(params[name], state.batch_stats[name]) for name in ('student', 'extra')}
         stats = dict(state.batch_stats)
-        (logits, features, stats['student']) = train_forward(self.student, variables['student'], batch.image, mode)
-        beside = None
-        extra = self.method.extra(self.student, self.teachers, batch.image.shape[1:])
-        if extra is not None:
-            beside, moved = extra.apply(variables['extra'], features, mode, mutable=['batch_stats'])
+        (logits, features, stats['student']) = train_forward(self.student, variables['student'], inputs.images, mode)
+        adapted = None
+        adapter = self.method.adapter(self.teachers, inputs.images.shape[1:])
+        if adapter is not None:
+            adapted, moved = adapter.apply(variables['extra'], features, mode, mutable=['batch_stats'])
             stats['extra'] = moved.get('batch_stats', {})
-        return Outputs(logits, features, beside), stats
+        return Outputs(logits, features, adapted), stats
 
-    def _seen(self, state, frozen, batch, keys, points, outputs, batch_stats, select) -> Seen:
-        context = self._context(state.params, state, frozen, keys)
-        keep = select(context, batch, points, outputs) & batch.valid
-        again = jnp.where(keep, state.epoch + 1, self.method.again(context, batch, points, outputs))
-        correct = jnp.argmax(outputs.logits, -1) == batch.label
-        return Seen(batch, keep, again, correct, batch_stats, shares={})
+    def _aux(self, inputs: Inputs, state: TrainState, batch_stats: Any, *, gated: bool) -> StepAux:
+        keep = inputs.batch.valid
+        if gated and self.method.gate is not None:
+            keep = keep & self.method.gate.keep(inputs)
+        decided = inputs._replace(keep=keep, mean=_kept_mean(keep))
+        records = {name: record.update(decided) for name, record in self.method.all_records.items()}
+        correct = jnp.argmax(inputs.logits, -1) == inputs.labels
+        return StepAux(inputs.batch, keep, correct, records, batch_stats, teacher_weights={})
+
+
+def teacher_outputs(
+    method: Method, teachers: Sequence[Network], images: chex.Array, names: Collection[str]
+) -> dict[str, Any]:
+    """What the teachers say of images: `teacher_logits` `[B, K, C]`, `teacher_features` as a tuple of maps.
+
+    Args:
+      method: its `matched_features` name the stage of the feature maps.
+      teachers: K networks.
+      images: float `[B, H, W, C]`.
+      names: which of the two to compute.
+    """
+    outputs: dict[str, Any] = {}
+    if 'teacher_logits' in names:
+        outputs['teacher_logits'] = jnp.stack([teacher(images) for teacher in teachers], axis=1)
+    if 'teacher_features' in names:
+        stage = method.matched_features.stage
+        outputs['teacher_features'] = tuple(teacher.features(images)[stage] for teacher in teachers)
+    return outputs
 
 
 def make_step(
@@ -181,31 +212,30 @@ def make_step(
     augment: Augment | None = None,
     scan: bool = False,
 ) -> Step:
-    """Returns `step(state, frozen, indices) -> (state, metrics)`, pmapped over the devices.
+    """Returns `step(state, data, indices) -> (state, metrics)`, pmapped over the devices.
 
-    With `scan` it takes many steps in one dispatch: indices are `[devices, steps, B / devices]`, metrics `[steps]`.
-    That is the way for accelerators; XLA:CPU runs convolutions inside a loop several times slower.
+    With `scan` one dispatch takes many steps: indices are `[devices, steps, B / devices]`, metrics `[steps]`. Use it on
+    accelerators; XLA:CPU runs convolutions inside a loop several times slower.
 
-    `state` (donated) and `frozen` are replicated (`replicate`); indices are int32 `[devices, B / devices]`, -1 where a
-    row only fills up. Metrics are scalars over all devices: `loss` (weighted mean over the kept), `presented`, `kept`,
-    `correct` (of the presented, before the update), `finite` (loss and gradient). A method that weighs its teachers
-    against each other adds `shares`: by name, float32 `[C, K]`, how much each teacher counted for the kept, relative to
-    all, summed by their class.
+    `state` (donated) and `data` are replicated (`replicate`); indices are int32 `[devices, B / devices]`, -1 for rows
+    that pad. Metrics are scalars over all devices: `loss` (weighted mean over the kept), `presented`, `kept`, `correct`
+    (of the presented, before the update), `finite` (loss and gradient). A method with `teacher_weights` adds them by
+    name: float32 `[C, K]`, how much each teacher counted for the kept, relative to all, summed by their class.
 
-    What the method needs of its teachers and `frozen.aux` has not, because images are augmented or feature maps are too
-    large to keep, the teachers compute inside the step.
+    The teachers compute inside the step whatever the method needs of them and `data.aux` lacks, because images are
+    augmented or feature maps are too large to keep.
     """
-    update = Update(method, student, tuple(teachers), optimizer, augment)
-    return parallel(update.masked, devices, scan=scan)
+    train_step = TrainStep(method, student, tuple(teachers), optimizer, augment)
+    return parallel(train_step.masked, devices, scan=scan)
 
 
 def parallel(
     step: Callable[..., Any], devices: Sequence[jax.Device] | None, *, scan: bool = False
 ) -> Callable[..., Any]:
-    """The function on every device: of a donated state and further replicated arguments, and of indices, split."""
+    """Runs a step on every device: the state is replicated and donated, the data replicated, the indices split."""
 
-    def steps(state: TrainState, frozen: Frozen, indices: chex.Array) -> tuple[TrainState, Metrics]:
-        return jax.lax.scan(lambda state, each: step(state, frozen, each), state, indices)
+    def steps(state: TrainState, data: TrainData, indices: chex.Array) -> tuple[TrainState, Metrics]:
+        return jax.lax.scan(lambda state, batch: step(state, data, batch), state, indices)
 
     return jax.pmap(
         steps if scan else step,
@@ -217,16 +247,16 @@ def parallel(
     )
 
 
-def totals(shares: Mapping[str, chex.Array]) -> Metrics:
-    """Every device's shares together, as a metric; nothing where teachers are not weighed."""
-    return {'shares': jax.lax.psum(dict(shares), AXIS)} if shares else {}
+def sum_over_devices(teacher_weights: Mapping[str, chex.Array]) -> Metrics:
+    """The teachers' weights of all devices as a metric; empty for methods that do not weigh teachers."""
+    return {'teacher_weights': jax.lax.psum(dict(teacher_weights), AXIS)} if teacher_weights else {}
 
 
-def _by_class(weights: chex.Array, seen: Seen, logits: chex.Array) -> chex.Array:
+def _by_class(weights: chex.Array, aux: StepAux, logits: chex.Array) -> chex.Array:
     whole = jnp.sum(weights, axis=0, keepdims=True)
     relative = weights / jnp.where(whole > 0, whole, 1.0)
-    classes = jax.nn.one_hot(seen.batch.label, logits.shape[-1]) * seen.keep[:, None]
-    return jnp.einsum('bc,kb->ck', classes, jnp.where(seen.keep[None], relative, 0.0), precision='highest')
+    classes = jax.nn.one_hot(aux.batch.label, logits.shape[-1]) * aux.keep[:, None]
+    return jnp.einsum('bc,kb->ck', classes, jnp.where(aux.keep[None], relative, 0.0), precision='highest')
 
 
 def _total(values: chex.Array) -> chex.Array:
@@ -244,16 +274,16 @@ def _kept_mean(keep: chex.Array) -> Callable[[chex.Array], chex.Array]:
     return mean
 
 
-def _gather(frozen: Frozen, indices: chex.Array) -> Batch:
+def _gather(data: TrainData, indices: chex.Array) -> Batch:
     valid = indices >= 0
     index = jnp.where(valid, indices, 0)
     take = lambda values: jnp.take(values, index, axis=0, mode='clip')
     return Batch(
-        image=to_unit(take(frozen.images)),
-        label=take(frozen.labels),
-        index=jnp.where(valid, indices, len(frozen.labels)),
+        image=to_unit(take(data.images)),
+        label=take(data.labels),
+        index=jnp.where(valid, indices, len(data.labels)),
         valid=valid,
-        aux=jax.tree.map(take, frozen.aux),
+        aux=jax.tree.map(take, data.aux),
     )
 
 

@@ -1,0 +1,47 @@
+"""Everything with a name can come from outside: a built-in name, or the import path `package.module:NAME`."""
+
+import importlib
+from collections.abc import Mapping
+from typing import TypeVar
+
+from cckd_jax.errors import InputError, lookup
+
+T = TypeVar('T')
+
+
+def resolve(name: str, table: Mapping[str, T], kind: str) -> T:
+    """Returns the entry of a table, or the object at an import path.
+
+    Args:
+      name: a key of the table, or `package.module:NAME`.
+      table: the built-in objects.
+      kind: what they are, for messages.
+
+    Raises:
+      InputError: the table has no such key, or the path cannot be imported.
+
+    >>> resolve('kd', {'kd': 1}, 'method'), resolve('math:pi', {}, 'method')
+    (1, 3.141592653589793)
+    """
+    return import_object(name, kind) if ':' in str(name) else lookup(table, name, kind)
+
+
+def import_object(path: str, kind: str) -> T:
+    """Returns the object at `package.module:NAME`.
+
+    Args:
+      path: module and name; the current directory is on the path of a command.
+      kind: what the object is, for messages.
+
+    Raises:
+      InputError: the module cannot be imported, or has no such name.
+    """
+    (module, _, name) = path.partition(':')
+    try:
+        return getattr(importlib.import_module(module), name)
+    except Exception as error:  # importing a user's module runs a user's code
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f'{kind} {path!r} cannot be imported: {reason}; give package.module:NAME, importable from the current '
+            'directory'
+        ) from error

@@ -1,0 +1,62 @@
+"""Which step trains: masked or compacted, one step per call or many. Runs and benchmarks share this choice."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import optax
+
+from cckd_jax import models
+from cckd_jax.data import Augment
+from cckd_jax.methods import Method
+from cckd_jax.training.compaction import make_compact_step, make_compact_step_on_device
+from cckd_jax.training.state import TrainState
+from cckd_jax.training.step import Step, make_step
+
+# Few enough that progress is still visible.
+_STEPS_PER_CALL = 100
+
+
+def steps_per_call(method: Method, devices: Sequence[jax.Device]) -> int:
+    """How many steps one call of the step takes: many on accelerators, where a call costs more than a step.
+
+    XLA:CPU runs convolutions inside a loop several times slower, and a method that skips samples chooses each epoch's
+    on the host.
+    """
+    return 1 if _on_cpu(devices) or method.skips_samples else _STEPS_PER_CALL
+
+
+def choose_step(
+    method: Method,
+    student: nn.Module,
+    teachers: Sequence[nn.Module],
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    *,
+    devices: Sequence[jax.Device],
+    augment: Augment | None = None,
+    compaction: bool | None = None,
+) -> Step:
+    """Returns the step for a method, a network and the devices.
+
+    Args:
+      method: the row.
+      student: the module in training.
+      teachers: modules of the live teachers.
+      optimizer: receives the gradients.
+      state: of `initial_state`; batch statistics in it rule out compaction unless it is asked for.
+      devices: all hold the state.
+      augment: changes the images, or None.
+      compaction: whether the backward pass runs over the kept samples alone; None where that is exact and faster.
+    """
+    if compaction is None:
+        exact = isinstance(student, models.Classifier) and not jax.tree.leaves(state.batch_stats)
+        compaction = method.gate is not None and exact and _on_cpu(devices)
+    scan = {'scan': True} if steps_per_call(method, devices) > 1 else {}
+    compact = make_compact_step if _on_cpu(devices) else make_compact_step_on_device
+    make = compact if compaction else make_step
+    return make(method, student, teachers, optimizer, devices=devices, augment=augment, **scan)
+
+
+def _on_cpu(devices: Sequence[jax.Device]) -> bool:
+    return devices[0].platform == 'cpu'
