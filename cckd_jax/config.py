@@ -58,7 +58,7 @@ def default() -> ConfigDict:
     config.teacher.checkpoint = placeholder(str)  # a folder such as RUN/teacher: restored, not trained
     config.teacher.self_regulate = False  # the gate on its own training; its counts are the samples' significance
     config.teacher.alpha = placeholder(float)  # of its gate, 0.01 unless given
-    config.teacher.margin_temperature = placeholder(float)  # of its gate, 20 unless given; 1 keeps far fewer
+    config.teacher.margin_temperature = placeholder(float)  # of its gate, 1 unless given; 20 keeps nearly all
     config.teacher.robust = placeholder(str)  # adversarial or ibp training; empty: on the images as they are
     config.teacher.epsilon = placeholder(float)  # of its robust training, 8/255 unless given
     config.teacher.ramp = placeholder(int)  # of its robust training, epochs in which its radius grows

@@ -54,7 +54,8 @@ def measure(name: str) -> dict[str, float]:
         numbers[f'epoch_{epoch}'] = {'loss': float(metrics['loss']), **counts}
     moved = jax.tree.map(np.subtract, state.params['student'], start)
     moved_norm = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(moved)))
-    return {**numbers, 'moved': float(moved_norm)}
+    # Rounded, so that rounding in the last bits does not show as a change of the file.
+    return jax.tree.map(lambda value: float(f'{value:.5g}'), {**numbers, 'moved': float(moved_norm)})
 
 
 if __name__ == '__main__':

@@ -112,8 +112,8 @@ def test_hybrid_is_significance_with_the_gate_of_regulated():
     assert hybrid.weighting is significance.weighting is BY_SIGNIFICANCE
     assert hybrid.gate is regulated.gate is METHODS['cckd_t_reg'].gate is SELF_REGULATED
     assert significance.gate is None
-    assert hybrid.gate_hyperparameters == {'alpha': 0.01, 'temperature': 20.0, 'margin_temperature': None}
-    margin = {'margin_temperature': 1.0}
+    assert hybrid.gate_hyperparameters == {'alpha': 0.01, 'temperature': 20.0, 'margin_temperature': 1.0}
+    margin = {'margin_temperature': 5.0}
     assert resolve_method(digits_config(method='hybrid', **margin)).gate_hyperparameters.items() >= margin.items()
     assert resolve_method(digits_config(method='hybrid', self_regulate=False)).gate is None
 
@@ -124,7 +124,7 @@ def test_a_teacher_learns_from_labels_with_a_gate_of_its_own():
     students = {'alpha': 0.5, 'temperature': 4.0, 'margin_temperature': 2.0, 'recheck': True}
     config = digits_config(**students, **{'teacher.self_regulate': True, 'teacher.learning_rate': 0.003})
     teacher = teachers.resolve_method(config.teacher)
-    assert teacher.gate_hyperparameters == {'alpha': 0.01, 'temperature': 20.0, 'margin_temperature': None}
+    assert teacher.gate_hyperparameters == {'alpha': 0.01, 'temperature': 20.0, 'margin_temperature': 1.0}
     assert not teacher.skips_samples
     assert teacher.loss == METHODS['separate'].loss
     assert teacher.learning_rate == 0.003
@@ -139,7 +139,7 @@ def test_a_teacher_learns_from_labels_with_a_gate_of_its_own():
 
 @pytest.mark.parametrize('devices', [2, 8])
 def test_a_teachers_counts_do_not_depend_on_the_device_count(devices):
-    gate = {'teacher.self_regulate': True, 'teacher.alpha': 1e-4, 'teacher.margin_temperature': 1.0}
+    gate = {'teacher.self_regulate': True, 'teacher.alpha': 1e-4}
     config = digits_config(**gate)
     order = np.random.default_rng(0).permutation(ALL)
     (counts, kept) = zip(

@@ -26,7 +26,6 @@ def gated(tmp_path_factory, trained, one_device):
         'method': 'kd',
         'teacher.self_regulate': True,
         'teacher.alpha': 0.03,
-        'teacher.margin_temperature': 1.0,  # at 20 there are examples that never took part after many more epochs
         'student.epochs': 3,
         'attack.checkpoint': str(trained / 'separate'),
     }
@@ -86,7 +85,6 @@ def short(trained):
     return {
         'method': 'hybrid',
         'teacher.self_regulate': True,
-        'teacher.margin_temperature': 1.0,
         'teacher.epochs': 4,
         'student.epochs': 4,
         'batch_size': 32,

@@ -17,7 +17,7 @@ from cckd_jax.console import say
 from cckd_jax.errors import InputError, lookup
 from cckd_jax.experiment import networks
 from cckd_jax.experiment.networks import Run, Trained
-from cckd_jax.methods import METHODS, ROBUST_TRAINING, SELF_REGULATED, Method
+from cckd_jax.methods import METHODS, ROBUST_TRAINING, SELF_REGULATED, SPARSE, Method
 from cckd_jax.models import Network
 from cckd_jax.training import teacher_outputs
 from cckd_jax.training.teacher_outputs import TeacherOutputs
@@ -55,7 +55,7 @@ def resolve_method(teacher_config: ConfigDict) -> Method:
     if teacher_config.robust is not None:
         method = lookup(ROBUST_TRAINING, teacher_config.robust, 'teacher.robust')
     if teacher_config.self_regulate:
-        method = method.with_gate(SELF_REGULATED)
+        method = method.with_gate(SELF_REGULATED).override(**SPARSE)
     values = {name: teacher_config[name] for name in _OF_METHOD if teacher_config[name] is not None}
     return dataclasses.replace(method.override(**values), learning_rate=teacher_config.learning_rate, check=False)
 
