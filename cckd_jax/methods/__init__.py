@@ -33,8 +33,8 @@ _SEVERAL = {'temperature': 4.0, 'soft_weight': 1.0, 'hard_weight': 1.0}
 _EPSILON = {'epsilon': 8 / 255}
 _SEARCH = {**_EPSILON, 'attack_steps': 10}
 _RAMP = {'warm_up': 0, 'ramp': 10}
-# For the gate of 2102.07125, on a teacher's own training and on students. At tau = 20 every margin of an ordinary network
-# is near 0, so the gate keeps every sample in every epoch.
+# For the gate of 2102.07125, on a teacher's own training and on students. At tau = 20 the margins of an ordinary
+# network are near 0, so the gate keeps every sample in every epoch.
 SPARSE = {'margin_temperature': 1.0}
 
 _row = functools.partial(Method, check=False)

@@ -77,6 +77,10 @@ class Hyperparameters(Mapping[str, Any]):
         return len(self._values)
 
 
+def _no_mean(values: jax.Array) -> jax.Array:
+    raise InputError('it reads inputs.mean, which is only known after the gate has decided')
+
+
 class Inputs(NamedTuple):
     """The one argument of every column.
 
@@ -89,10 +93,10 @@ class Inputs(NamedTuple):
       keys: one PRNG key per example `[B]`, a function of (seed, epoch, index).
       outputs: the student's forward pass; None in `perturb`.
       perturbed: the images that `perturb` returned, or None.
-      keep: bool `[B]`, the gate's decision; None in `perturb` and in the gate.
+      kept: bool `[B]`, the gate's decision, which columns read as `keep`; None in `perturb` and in the gate.
       records: the method's per-example records, `[B, ...]` by name, as they were before this step.
-      mean: `[B, ...] -> [...]`, the mean over the kept examples of all devices, with no gradient; None before the
-        gate's decision.
+      mean: `[B, ...] -> [...]`, the mean over the kept examples of all devices, with no gradient; in the columns
+        after the gate.
     """
 
     batch: Batch
@@ -104,9 +108,9 @@ class Inputs(NamedTuple):
     keys: jax.Array
     outputs: Outputs | None = None
     perturbed: jax.Array | None = None
-    keep: jax.Array | None = None
+    kept: jax.Array | None = None
     records: Mapping[str, jax.Array] = MappingProxyType({})
-    mean: Callable[[jax.Array], jax.Array] | None = None
+    mean: Callable[[jax.Array], jax.Array] = _no_mean
 
     @property
     def images(self) -> jax.Array:
@@ -124,6 +128,20 @@ class Inputs(NamedTuple):
         if self.outputs is None:
             raise InputError('`perturb` runs before the forward pass; call inputs.student(images) for logits there')
         return self.outputs.logits
+
+    @property
+    def adapted(self) -> Any:
+        """The student's features as the adapter maps them to each teacher's shape."""
+        if self.outputs is None or self.outputs.adapted is None:
+            raise InputError('it reads adapted features; set features=FeatureMatching(...) in the row')
+        return self.outputs.adapted
+
+    @property
+    def keep(self) -> jax.Array:
+        """Bool `[B]`, which valid examples the gate keeps."""
+        if self.kept is None:
+            raise InputError('it reads inputs.keep, which is only known after the gate has decided')
+        return self.kept
 
     @property
     def teacher_logits(self) -> jax.Array:

@@ -61,7 +61,7 @@ class FeatureMatching:
     """
 
     stage: int
-    adapter: Callable[[tuple[tuple[int, int, int], ...]], nn.Module]
+    adapter: Callable[[tuple[Any, ...]], nn.Module]
     weight: str = 'feature_weight'
 
 
@@ -196,8 +196,9 @@ class Method:
     def all_records(self) -> dict[str, Record]:
         """The method's records, and those that training keeps of every method."""
         records = {'participation': PARTICIPATION, **self.records}
-        if self.skips_samples:
-            returns = lambda inputs: jnp.where(inputs.keep, inputs.epoch + 1, self.gate.next_epoch(inputs))
+        next_epoch = self.gate.next_epoch if self.gate else None
+        if next_epoch is not None:
+            returns = lambda inputs: jnp.where(inputs.keep, inputs.epoch + 1, next_epoch(inputs))
             records['next_epoch'] = Record(returns, dtype=jnp.int32)
         return records
 
@@ -217,7 +218,7 @@ class Method:
             return np.arange(len(labels))
         return self.weighting.subset(labels, aux)
 
-    def adapter(self, teachers: tuple[nn.Module, ...], image_shape: tuple[int, ...]) -> nn.Module | None:
+    def adapter(self, teachers: tuple[nn.Module, ...], image_shape: tuple[int, int, int]) -> nn.Module | None:
         """The module that maps the student's features to the teachers' shapes, or None."""
         features = self.matched_features
         if features is None:

@@ -49,7 +49,7 @@ def fitnet_mkd(inputs: Inputs) -> jax.Array:
     weight = inputs.hyper.feature_weight
     if weight == 0:
         return loss
-    hints = losses.fitnet_hints(inputs.outputs.adapted, inputs.teacher_features)
+    hints = losses.fitnet_hints(inputs.adapted, inputs.teacher_features)
     return loss + weight * jnp.where(inputs.epoch > 0, hints, 0.0)
 
 
@@ -71,7 +71,7 @@ def ca_mkd(inputs: Inputs) -> jax.Array:
     if hyper.feature_weight == 0:
         return loss
     features = losses.ca_mkd_features(
-        inputs.outputs.adapted,
+        inputs.adapted,
         inputs.teacher_features,
         _student_through_teachers(inputs),
         inputs.labels,
@@ -119,5 +119,5 @@ def _with_label(inputs: Inputs, soft: jax.Array) -> jax.Array:
 
 def _student_through_teachers(inputs: Inputs) -> jax.Array:
     """Logits `[K, B, C]` of each teacher's classifier on the student's adapted features (equation 4 of CA-MKD)."""
-    pairs = zip(inputs.teachers, inputs.outputs.adapted, strict=True)
+    pairs = zip(inputs.teachers, inputs.adapted, strict=True)
     return jnp.stack([teacher.head(features) for teacher, features in pairs])

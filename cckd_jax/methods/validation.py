@@ -95,7 +95,8 @@ def _reads(method: 'Method') -> Mapping[str, frozenset[str]]:
             return results[name]
 
         for name, schedule in method.schedules.items():
-            _call(f'schedules[{name!r}]', lambda inputs, f=schedule: f(inputs.epoch, recorded('schedules')), inputs)
+            scale = functools.partial(schedule, inputs.epoch, recorded('schedules'))
+            _call(f'schedules[{name!r}]', lambda inputs, scale=scale: scale(), inputs)
         clean = inputs.outputs
         if method.perturb is not None:
             perturbed = run('perturb', method.perturb, inputs._replace(outputs=None))
@@ -106,15 +107,14 @@ def _reads(method: 'Method') -> Mapping[str, frozenset[str]]:
                 results['gate.next_epoch'] = _call(
                     'gate.next_epoch', method.gate.next_epoch, inputs._replace(hyper=recorded('gate'))
                 )
-        kept = {'keep': batch.valid, 'mean': lambda values: jnp.mean(values, 0)}
-        inputs = inputs._replace(outputs=clean, **kept)
+        inputs = inputs._replace(outputs=clean, kept=batch.valid, mean=lambda values: jnp.mean(values, 0))
         run('loss', method.loss, inputs)
         if method.teacher_weights is not None:
             run('teacher_weights', method.teacher_weights, inputs)
         for name, record in method.records.items():
             run(f'records[{name!r}]', record.update, inputs)
         if method.weighting is not None:
-            results['weighting'] = _call('weighting', lambda inputs: method.weighting.weight(inputs.batch), inputs)
+            results['weighting'] = _call('weighting', lambda inputs: method.weight(inputs.batch), inputs)
         return results
 
     records = {
@@ -150,7 +150,9 @@ def _inputs(method, module: nn.Module, count: int, variables: Any, batch: Batch,
 
 
 def _abstract_batch(method: 'Method', count: int) -> Batch:
-    shape = lambda *sizes, dtype=jnp.float32: jax.ShapeDtypeStruct((_BATCH, *sizes), dtype)
+    def shape(*sizes: int, dtype: Any = jnp.float32) -> Any:
+        return jax.ShapeDtypeStruct((_BATCH, *sizes), dtype)
+
     aux: dict[str, Any] = {'teacher_logits': shape(count, _CLASSES)} if count else {}
     if method.matched_features is not None:
         aux['teacher_features'] = (shape(*_SHAPE[:2], 2),) * count

@@ -94,7 +94,7 @@ class TrainStep:
             (outputs, batch_stats) = self._forward(params, state, prepared)
             clean = prepared._replace(outputs=jax.lax.stop_gradient(outputs))
             aux = self._aux(clean, state, batch_stats, gated=gated)
-            decided = {'keep': aux.keep, 'mean': _kept_mean(aux.keep)}
+            decided = {'kept': aux.keep, 'mean': _kept_mean(aux.keep)}
             variables = as_variables(params['student'], state.batch_stats['student'])
             inputs = prepared._replace(outputs=outputs, student=Network(self.student, variables), **decided)
             loss = self.method.loss(inputs)
@@ -176,7 +176,7 @@ class TrainStep:
         keep = inputs.batch.valid
         if gated and self.method.gate is not None:
             keep = keep & self.method.gate.keep(inputs)
-        decided = inputs._replace(keep=keep, mean=_kept_mean(keep))
+        decided = inputs._replace(kept=keep, mean=_kept_mean(keep))
         records = {name: record.update(decided) for name, record in self.method.all_records.items()}
         correct = jnp.argmax(inputs.logits, -1) == inputs.labels
         return StepAux(inputs.batch, keep, correct, records, batch_stats, teacher_weights={})
