@@ -1,17 +1,27 @@
 """Package metadata and dependencies; `constraints.txt` pins the versions that were tested."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
+ROOT = Path(__file__).parent
+# Read, not imported: the dependencies of the package are not installed yet.
+VERSION = re.search(
+    r"^__version__ = '(.+)'$", (ROOT / 'cckd_jax/__init__.py').read_text(encoding='utf-8'), re.MULTILINE
+)
+
 setup(
     name='cckd-jax',
-    version='0.1.0',
+    version=VERSION[1],
     description='Distil image classifiers sample by sample, in JAX and Flax',
-    long_description=Path(__file__).with_name('README.md').read_text(encoding='utf-8'),
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
-    packages=find_packages(include=['cckd_jax', 'cckd_jax.*']),
+    packages=[*find_packages(include=['cckd_jax', 'cckd_jax.*']), 'cckd_jax.configs'],
+    package_dir={'cckd_jax.configs': 'configs'},  # a wheel has the configs beside the code, for --config=NAME
+    package_data={'cckd_jax': ['py.typed']},
+    entry_points={'console_scripts': ['cckd-jax = cckd_jax.__main__:main']},
     python_requires='>=3.11',
     install_requires=[
         'absl-py>=2.3',

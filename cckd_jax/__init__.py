@@ -1,10 +1,44 @@
 """Distil image classifiers sample by sample, in JAX and Flax."""
 
-from cckd_jax import evaluation as evaluation
-from cckd_jax import losses as losses
-from cckd_jax import methods as methods
-from cckd_jax import models as models
-from cckd_jax import selection as selection
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from cckd_jax.errors import InputError as InputError
 
+if TYPE_CHECKING:
+    from cckd_jax import config as config
+    from cckd_jax import data as data
+    from cckd_jax import evaluation as evaluation
+    from cckd_jax import experiment as experiment
+    from cckd_jax import losses as losses
+    from cckd_jax import methods as methods
+    from cckd_jax import models as models
+    from cckd_jax import robustness as robustness
+    from cckd_jax import selection as selection
+    from cckd_jax import training as training
+
 __version__ = '0.1.0'
+
+# Imported when they are first used: the losses alone need neither TensorFlow Datasets nor Matplotlib.
+_SUBMODULES = (
+    'config',
+    'data',
+    'evaluation',
+    'experiment',
+    'losses',
+    'methods',
+    'models',
+    'robustness',
+    'selection',
+    'training',
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f'{__name__}.{name}')
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_SUBMODULES})
