@@ -1,10 +1,13 @@
-"""One line for the user, on stderr."""
+"""Messages for the user."""
 
 import sys
 
 from tqdm import tqdm
 
 
-def say(text: str) -> None:
-    """Prints a line above any progress bar."""
+def log(text: str) -> None:
+    """Prints a line on stderr, above any progress bar."""
     tqdm.write(text, file=sys.stderr)
+
+
+say = log  # the former name, in modules that still use it
