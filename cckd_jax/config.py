@@ -8,13 +8,15 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from cckd_jax import methods
 from cckd_jax.errors import InputError, lookup, nearest
+
+if TYPE_CHECKING:
+    from cckd_jax.methods import Gate, Method
 
 # On the command line; a config file may have more.
 _MOST_TEACHERS = 8
@@ -108,7 +110,7 @@ def default() -> ConfigDict:
     return config
 
 
-def hyperparameter_types(*rows: methods.Method | methods.Gate) -> dict[str, type]:
+def hyperparameter_types(*rows: 'Method | Gate') -> dict[str, type]:
     """The hyper-parameters of methods and gates with their types, by name; None stands for an optional float.
 
     >>> from cckd_jax.methods import METHODS
@@ -129,17 +131,19 @@ def declare_hyperparameters(config: ConfigDict, arguments: Sequence[str] = ()) -
     Raises:
       InputError: there is no such method or gate, or a hyper-parameter has the name of another setting.
     """
+    from cckd_jax import methods
+
     names = {name: config.get(name) for name in ('method', 'gate')}
     for argument in arguments:
         (name, _, value) = argument.removeprefix('--config.').partition('=')
         if argument.startswith('--config.') and name in names:
             names[name] = value
-    rows = [methods.get(names['method'])]
+    rows: list[Method | Gate | None] = [methods.get(names['method'])]
     if names['gate']:
-        rows += filter(None, [methods.get_gate(names['gate'])])
+        rows.append(methods.get_gate(names['gate']))
     reserved = set(default()) - _built_in_hyperparameters().keys()
     with config.unlocked():
-        for name, kind in hyperparameter_types(*rows).items():
+        for name, kind in hyperparameter_types(*filter(None, rows)).items():
             if name in reserved:
                 raise InputError(
                     f'the hyper-parameter {name!r} of {names["method"]} has the name of another setting; rename it'
@@ -148,19 +152,29 @@ def declare_hyperparameters(config: ConfigDict, arguments: Sequence[str] = ()) -
                 config[name] = placeholder(kind)
 
 
+def active_hyperparameters(config: ConfigDict) -> dict[str, Any]:
+    """The hyper-parameters of a config's method and gate, with the values of their rows."""
+    from cckd_jax import methods
+
+    method = methods.get(config.method)
+    gate = method.gate
+    if config.gate is not None or config.self_regulate is not None:
+        gate = methods.get_gate(config.gate or ('self_regulated' if config.self_regulate else 'none'))
+    if config.recheck and gate is methods.SELF_REGULATED:
+        gate = methods.SELF_REGULATED_RECHECK
+    return {**(gate.hyperparameters if gate else {}), **method.hyperparameters}
+
+
 def ignored_hyperparameters(config: ConfigDict, arguments: Sequence[str]) -> list[str]:
     """The hyper-parameters that a command line sets and the config's method does not have."""
-    given = [argument.removeprefix('--config.').partition('=')[0] for argument in arguments]
-    rows: list[methods.Method | methods.Gate | None] = [methods.get(config.method)]
-    if config.gate is not None:
-        rows.append(methods.get_gate(config.gate))
-    if config.self_regulate or config.recheck:
-        rows.append(methods.SELF_REGULATED_RECHECK if config.recheck else methods.SELF_REGULATED)
-    used = hyperparameter_types(*filter(None, rows))
-    return [name for name in _built_in_hyperparameters() if name in given and name not in used]
+    names = [argument.removeprefix('--config.').partition('=')[0] for argument in arguments]
+    active = active_hyperparameters(config)
+    return [name for name in _built_in_hyperparameters() if name in names and name not in active]
 
 
 def _built_in_hyperparameters() -> dict[str, type]:
+    from cckd_jax import methods  # A config file loads without JAX.
+
     return hyperparameter_types(*methods.METHODS.values(), *methods.GATES.values())
 
 

@@ -1,15 +1,15 @@
-"""Train a teacher, distil a student, evaluate and report.
+"""Train a teacher, distil a student, evaluate and report; the same as `cckd-jax distil`.
 
-    python launch/main.py --config=configs/digits_lenet.py --workdir=runs/digits
-    python launch/main.py --config=configs/mnist_lenet.py --config.method=cckd_l --workdir=runs/mnist_cckd_l
-    python launch/main.py --config=configs/mnist_lenet.py:smoke --workdir=runs/smoke
-
-Any setting can be given as --config.NAME=VALUE. The same command on the same workdir resumes it.
+python launch/main.py --config=configs/digits_lenet.py --workdir=runs/digits
 """
 
 import sys
 
-from cckd_jax import cli, experiment
+from cckd_jax import interrupt
 
 if __name__ == '__main__':
-    sys.exit(cli.main(experiment.run, __doc__))
+    interrupt.exit_at_once()
+    # Imported after the handler of Ctrl-C is installed.
+    from cckd_jax.cli import distil
+
+    sys.exit(distil.main(['python launch/main.py', *sys.argv[1:]]))

@@ -1,5 +1,8 @@
-"""One clear line for every kind of bad input, a non-zero exit, no traceback, and nothing left that was not there."""
+"""Bad input gives one clear line, a non-zero exit status and no traceback, and leaves no files behind."""
 
+import errno
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +10,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from cckd_jax import cli, experiment
+from cckd_jax import cache, cli, experiment, interrupt
 from cckd_jax import config as settings
 from cckd_jax.training import load_network
 
@@ -21,7 +24,7 @@ def main(*arguments, config=None):
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'said'),
+    ('arguments', 'message'),
     [
         (['--config.temprature=3'], "unknown config key 'temprature' (did you mean 'temperature'?)"),
         (['--config.dataset.nam=3'], "unknown config key 'dataset.nam' (did you mean 'name'?)"),
@@ -65,15 +68,21 @@ def main(*arguments, config=None):
         (['--config.teachers.8.model=a'], "unknown config key 'teachers.8.model'; there are: 0, 1, 2, 3, 4, 5, 6, 7"),
         (['--config.teachers[1].epochs=few'], "invalid literal for int() with base 10: 'few'"),
         (['--config.teachers.1.seed=1'], 'teachers.1.seed is given, and num_teachers=1, counted from 0'),
-        (['--verbosely'], "Unknown command line flag 'verbosely'"),
+        (['--verbosely'], "unexpected flag '--verbosely'"),
+        (['--wrkdir=x'], "unexpected flag '--wrkdir=x' (did you mean '--workdir'?)"),
+        (['--workdir='], '--workdir is empty'),
+        (['--workdir=elsewhere'], '--workdir is given 2 times: elsewhere, '),
+        (['--config=digits_lenet'], '--config is given 2 times: '),
+        (['--config.dataset.name=~nosuchuser/a.npz'], 'dataset.name=~nosuchuser/a.npz: ~nosuchuser is not the home'),
+        (['--config.teacher.logits=~nosuchuser/a.npz'], 'teacher.logits=~nosuchuser/a.npz: ~nosuchuser is not'),
         (['runs'], "unexpected argument 'runs'"),
     ],
 )
-def test_a_bad_argument_is_one_line(arguments, said, tmp_path, capsys):
+def test_a_bad_argument_is_one_line(arguments, message, tmp_path, capsys):
     assert main(*arguments, f'--workdir={tmp_path / "run"}') == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith('error: ')
-    assert said in line
+    assert message in line
     assert not (tmp_path / 'run' / 'config.json').exists()
 
 
@@ -82,8 +91,24 @@ def test_a_bad_config_file_is_one_line(tmp_path, capsys):
     broken.write_text('def get_config(variant):\n    return 1 / 0\n')
     empty = tmp_path / 'empty.py'
     empty.write_text('def get_config(variant):\n    pass\n')
-    for config, said in (
+    missing = tmp_path / 'missing.py'
+    missing.write_text(
+        'import cckd_jax.config\ndef get_config(variant):\n    config = cckd_jax.config.default()\n'
+        '    del config.attack\n    return config\n'
+    )
+    foreign = tmp_path / 'foreign.py'
+    foreign.write_text(
+        'import ml_collections\ndef get_config(variant):\n    return ml_collections.ConfigDict({"a": 1})\n'
+    )
+    exits = tmp_path / 'exits.py'
+    exits.write_text('import sys\nsys.exit(0)\n')
+    for config, message in (
         (f'{ROOT}/configs/digit_lenet.py', "(did you mean '"),
+        ('digit_lenet', "unknown config 'digit_lenet' (did you mean 'digits_lenet'?)"),
+        ('~nosuchuser/a.py', '~nosuchuser is not the home folder of any user'),
+        (missing, 'missing.py cannot be used: its config has no attack.'),
+        (foreign, 'foreign.py cannot be used: its config has no '),
+        (exits, 'exits.py cannot be used: SystemExit: 0'),
         (tmp_path / 'absent.py', 'no config file at'),
         (ROOT / 'README.md', 'no config file at'),
         (f'{ROOT}/configs/digits_lenet.py:smoky', "unknown config variant 'smoky' (did you mean 'smoke'?)"),
@@ -92,13 +117,15 @@ def test_a_bad_config_file_is_one_line(tmp_path, capsys):
     ):
         assert main(f'--workdir={tmp_path / "run"}', config=config) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert said in line
+        assert message in line
     assert main() == 2
     assert '--workdir is missing' in capsys.readouterr().err
 
 
 def test_a_workdir_that_cannot_be_used(tmp_path, capsys):
     (tmp_path / 'file').write_text('')
+    assert main('--workdir=~nosuchuser/run') == 2
+    assert '~nosuchuser is not the home folder' in capsys.readouterr().err
     assert main(f'--workdir={tmp_path / "file" / "run"}') == 2
     assert 'cannot use workdir' in capsys.readouterr().err
     (tmp_path / 'config.json').write_text('{"method": ')
@@ -192,6 +219,105 @@ def test_what_is_one_teachers_own_is_not_the_others():
 def test_help_is_the_usage(capsys):
     assert main('--help') == 0
     assert 'the usage' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('error', 'message'),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 'disk full'),
+        (ValueError('RESOURCE_EXHAUSTED: Failed to write 94363 bytes to file 5: No space left on device'), 'disk full'),
+        (jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 9600 bytes.'), 'batch_size'),
+        (MemoryError(), 'out of memory: lower --config.batch_size, or choose narrower networks'),
+    ],
+)
+def test_exhausted_memory_or_disk_is_one_line(error, message, capsys):
+    def fail():
+        try:
+            raise error
+        finally:
+            raise RuntimeError('Event loop is closed')
+
+    assert cli.one_line_errors(fail) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert line.startswith('error: ')
+    assert 'the same command resumes' in line
+
+
+def test_a_programming_error_is_raised():
+    with pytest.raises(RuntimeError, match='a mistake'):
+        cli.one_line_errors(lambda: (_ for _ in ()).throw(RuntimeError('a mistake')))
+
+
+def test_a_platform_that_is_absent_is_one_line(monkeypatch, capsys):
+    def fail():
+        raise AssertionError
+
+    monkeypatch.setattr(jax, 'local_devices', fail)
+    assert main('--workdir=run') == 2
+    assert 'JAX cannot start with JAX_PLATFORMS=cpu: AssertionError' in capsys.readouterr().err
+
+
+def test_the_current_folder_is_last_on_the_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    cli.one_line_errors(lambda: None)
+    assert sys.path[-1] == str(tmp_path)
+
+
+def test_a_deleted_current_folder_is_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / 'gone').mkdir()
+    monkeypatch.chdir(tmp_path / 'gone')
+    (tmp_path / 'gone').rmdir()
+    assert cli.one_line_errors(lambda: None) == 2
+    assert 'the current folder was deleted' in capsys.readouterr().err
+
+
+def test_the_cache_folder_is_private(tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    (tmp_path / 'cckd_jax').mkdir()
+    (tmp_path / 'cckd_jax').chmod(0o777)
+    assert stat.S_IMODE(cache.folder().stat().st_mode) == 0o700
+
+
+INTERRUPTED = """
+import gc, signal, sys, time
+from cckd_jax import cli, interrupt
+
+def in_callback(phase, info):
+    signal.raise_signal(signal.SIGINT)
+
+def swallowed():
+    gc.callbacks.append(in_callback)
+    gc.collect()
+    print('continued', flush=True)
+    time.sleep(60)
+
+def converted():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise ImportError('an extension module') from None
+
+def hidden():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        time.sleep(60)
+
+def run(function):
+    with interrupt.raised(grace_seconds=0.1):
+        function()
+
+sys.exit(cli.one_line_errors(lambda: run(globals()[sys.argv[1]])))
+"""
+
+
+@pytest.mark.parametrize('case', ['swallowed', 'converted', 'hidden'])
+def test_ctrl_c_ends_the_process_with_one_line(case):
+    command = [sys.executable, '-c', INTERRUPTED, case]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=50)
+    assert (process.returncode, process.stdout, process.stderr) == (130, '', f'{interrupt.MESSAGE}\n')
 
 
 def test_from_the_shell(tmp_path):

@@ -40,7 +40,7 @@ def test_smoke_takes_the_whole_path(name, tmp_path):
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / 'run' / 'results.json').read_text())
     assert results['dataset'] == 'digits'
-    held_out = round(512 * cli._load(f'{ROOT}/configs/{name}.py:smoke').validation_fraction)
+    held_out = round(512 * cli.load(f'{ROOT}/configs/{name}.py:smoke').validation_fraction)
     assert results['student']['samples_presented'] == 2 * (512 - held_out)
     assert (tmp_path / 'run' / 'report.md').exists()
 
@@ -53,12 +53,12 @@ def test_what_is_not_run_is_the_same_on_digits(name):
 
 
 def settings_of(name):
-    return flatten_dict(cli._load(f'{ROOT}/configs/{name}.py:smoke').to_dict(), keep_empty_nodes=True, sep='.')
+    return flatten_dict(cli.load(f'{ROOT}/configs/{name}.py:smoke').to_dict(), keep_empty_nodes=True, sep='.')
 
 
 @pytest.mark.parametrize('name', CONFIGS)
 def test_a_config_is_locked_valid_and_says_how_to_run_it(name):
-    config = cli._load(f'{ROOT}/configs/{name}.py')
+    config = cli.load(f'{ROOT}/configs/{name}.py')
     settings.check(config)
     assert config.is_locked
     assert config.method in METHODS
@@ -68,7 +68,7 @@ def test_a_config_is_locked_valid_and_says_how_to_run_it(name):
 
 def test_the_papers_settings():
     for name, epsilon in (('mnist_lenet', 0.15), ('fashion_mnist_lenet', 0.05)):
-        config = cli._load(f'{ROOT}/configs/{name}.py')
+        config = cli.load(f'{ROOT}/configs/{name}.py')
         method = experiment.resolve_method(config)
         assert (config.batch_size, config.teacher.epochs, config.student.epochs) == (512, 200, 200)
         assert (config.attack.epsilon, config.attack.samples) == (epsilon, 30_000)
@@ -83,7 +83,7 @@ def test_the_papers_settings():
         ('svhn_alexnet', 0.01, 'alexnet', 'alexnet_half', 500),
         ('svhn_resnet', 0.01, 'resnet34', 'resnet18', 200),
     ):
-        config = cli._load(f'{ROOT}/configs/{name}.py')
+        config = cli.load(f'{ROOT}/configs/{name}.py')
         assert (config.teacher.model, config.student.model) == (teacher, student)
         assert (config.batch_size, config.teacher.epochs, config.student.epochs) == (512, epochs, epochs)
         assert (config.alpha, config.attack.epsilon, config.attack.samples) == (alpha, 0.15, 2500)
@@ -92,7 +92,7 @@ def test_the_papers_settings():
 
 @pytest.mark.parametrize('name', PAIRS)
 def test_smoke_makes_the_networks_of_a_pair_small_and_they_take_digits(name):
-    config = cli._load(f'{ROOT}/configs/{name}.py:smoke')
+    config = cli.load(f'{ROOT}/configs/{name}.py:smoke')
     for part in (config.teacher, config.student):
         module = networks.create_model(config, part, 10)
         models.check_fits(part.model, module, (32, 32, 3), 10)
@@ -102,7 +102,7 @@ def test_smoke_makes_the_networks_of_a_pair_small_and_they_take_digits(name):
 
 @pytest.mark.parametrize('name', PAIRS)
 def test_the_student_of_a_pair_is_aligned_to_its_three_teachers(name):
-    config = cli._load(f'{ROOT}/configs/{name}.py')
+    config = cli.load(f'{ROOT}/configs/{name}.py')
     modules = [networks.create_model(config, part, 100) for part in (config.student, *settings.teachers(config))]
     (student, *teachers) = [models.feature_shapes(module, (32, 32, 3))[-1] for module in modules]
     aligned = experiment.resolve_method(config).adapter(tuple(modules[1:]), (32, 32, 3))
@@ -115,7 +115,7 @@ def test_the_student_of_a_pair_is_aligned_to_its_three_teachers(name):
 def test_the_recipe_of_several_teachers():
     pairs = {}
     for name in PAIRS:
-        config = cli._load(f'{ROOT}/configs/{name}.py')
+        config = cli.load(f'{ROOT}/configs/{name}.py')
         pairs[config.teacher.model, config.student.model] = config.student.learning_rate
         assert name == f'cifar100_{config.teacher.model}_{config.student.model}'
         assert (config.dataset.name, tuple(config.dataset.image_shape)) == ('cifar100', (32, 32, 3))

@@ -1,0 +1,97 @@
+"""One sentence for every setting of a run, for `cckd-jax describe`."""
+
+from collections.abc import Mapping
+
+SETTINGS: Mapping[str, str] = {
+    'method': 'Distillation method: a name of `cckd-jax list methods`.',
+    'seed': 'Seed of first weights, the order of samples, dropout and augmentation.',
+    'batch_size': 'Samples in a batch, over all devices.',
+    'validation_fraction': 'Fraction of the training set that is held out and measured every epoch.',
+    'precision': 'Number format in which networks compute: float32 or bfloat16. Parameters and losses are float32.',
+    'feature_cache_gib': "Teachers' feature maps up to this size in GiB per device are computed once and kept.",
+    'self_regulate': "Adds the self-regulation gate to the method, or removes it. Empty: the method's own choice.",
+    'recheck': 'A dropped sample skips its forward pass until the threshold could have caught up with its margin.',
+    'compaction': 'Runs the backward pass on kept samples only. Empty: wherever this is exact and faster.',
+    'dataset.name': 'Data set: digits, a name in TensorFlow Datasets, or an .npz file.',
+    'dataset.data_dir': 'Folder in which TensorFlow Datasets prepared the data. Empty: its default folder.',
+    'dataset.image_shape': 'Height, width and channels of the embedded digits. Other data sets keep their shape.',
+    'dataset.examples': 'Number of training examples to keep, from the first. Empty: all.',
+    'augmentation.crop': 'Pixels of padding from which each image is cropped at random. The teacher then runs live.',
+    'augmentation.flip': 'Flips images left to right at random. The teacher then runs live.',
+    'teacher.model': 'Network of the teacher: a name of `cckd-jax list networks`, or package.module:factory.',
+    'teacher.options': "Fields of the network's class, such as width. Set them in the config file.",
+    'teacher.epochs': 'Epochs for which the teacher is trained.',
+    'teacher.learning_rate': "Peak of the teacher's learning rate.",
+    'teacher.checkpoint': 'Folder of a trained network, such as RUN/teacher, that is used instead of training one.',
+    'teacher.self_regulate': 'Trains the teacher with the gate. Its counts are the significance of the samples.',
+    'teacher.alpha': "Growth per epoch of the threshold of the teacher's gate. Empty: 0.01.",
+    'teacher.margin_temperature': "Temperature of the teacher's margins in its gate. Empty: 20; 1 keeps far fewer.",
+    'teacher.robust': 'Robust training of the teacher: adversarial or ibp. Empty: ordinary training.',
+    'teacher.epsilon': "Radius of the teacher's robust training, in pixel values of [0, 1]. Empty: 8/255.",
+    'teacher.ramp': "Epochs in which the radius of the teacher's robust training grows to its value.",
+    'teacher.logits': 'File of teacher logits that replaces the teacher network.',
+    'teacher.seed': "Seed of the teacher. Empty: the run's.",
+    'teacher.label_noise': "Fraction of the teacher's training labels that are shuffled, for a worse teacher.",
+    'num_teachers': 'Number of teachers. The others are like teacher, each with its own seed.',
+    'teachers': 'Fields of teacher for one of several teachers, by index: teachers.0.model. Empty: as teacher.',
+    'student.model': 'Network of the student: a name of `cckd-jax list networks`, or package.module:factory.',
+    'student.options': "Fields of the network's class, such as width. Set them in the config file.",
+    'student.epochs': 'Epochs for which the student is trained.',
+    'student.learning_rate': "Peak of the student's learning rate. Empty: the method's own.",
+    'separate.learning_rate': 'Peak learning rate of the baseline, the student without a teacher. Empty: 0.001.',
+    'significance.normalization': 'Scale of the weights by significance: epochs, max or mean_one.',
+    'significance.file': "Counts per sample, such as RUN/significance.npz, that replace the teacher's.",
+    'optimizer.name': 'Optimizer of all networks: a name of `cckd-jax list optimizers`.',
+    'optimizer.schedule': 'Learning-rate schedule: constant, cosine or step.',
+    'optimizer.weight_decay': 'L2 penalty, added to the gradient before the optimizer.',
+    'attack.epsilon': 'Radius of the transferred FGSM attack, in pixel values of [0, 1].',
+    'attack.samples': 'Number of training images that the transferred FGSM attack perturbs.',
+    'attack.checkpoint': 'Folder of a trained baseline, such as RUN/separate, on which the attack is crafted.',
+    'evaluate.calibration': 'Measures calibration of each network, and of the student relative to its teacher.',
+    'evaluate.robustness': 'Attacks the networks and certifies them. Takes minutes on a CPU.',
+    'evaluate.faithfulness': 'Compares teacher and student under perturbations of the images. Takes minutes on a CPU.',
+    'evaluate.networks': 'Networks to attack and certify: teacher, student, and separate, the baseline.',
+    'evaluate.epsilons': 'Radii of robustness and faithfulness, in pixel values of [0, 1].',
+    'evaluate.samples': 'Number of test images for robustness and faithfulness.',
+    'evaluate.steps': 'Steps of each attack that follows gradients.',
+    'evaluate.queries': 'Queries of the attack that uses no gradients.',
+    'evaluate.temperatures': 'Temperatures of the cross entropy that attacks maximise.',
+    'evaluate.bounds': 'Certified bounds: ibp (loose, cheap), crown_ibp, or crown (mostly tighter, very slow).',
+    'save_seconds': 'Saves a checkpoint after an epoch if the last one is this old, in seconds. 0: after every epoch.',
+}
+
+HYPERPARAMETERS: Mapping[str, str] = {
+    'temperature': 'Temperature of the softmax in the distillation loss.',
+    'confidence_temperature': "Temperature of CCKD's confidence in the teacher. Empty: equal to temperature.",
+    'margin_temperature': 'Temperature of the margins that the gate compares with its threshold.',
+    'alpha': "Growth per epoch of the gate's threshold.",
+    'hard_weight': 'Weight of the cross entropy with the labels.',
+    'soft_weight': "Weight of the match with the teachers' logits.",
+    'feature_weight': 'Weight of the match with feature maps of the teachers. 0 computes none.',
+    'reduction': 'Constant factors of CA-MKD: official (its code) or paper.',
+    'weights_gradient': "Whether gradients flow through CA-MKD's weights of feature maps.",
+    'largest_weight': 'Upper bound of the weight that AEKD gives one teacher.',
+    'longest_rest': 'With recheck, the largest number of epochs in a row in which a sample is skipped.',
+    'epsilon': 'Radius around each image, in pixel values of [0, 1]. Usual: 0.1 to 0.3 on MNIST, 8/255 on CIFAR-10.',
+    'attack_steps': 'Steps of the search for the adversarial image in training.',
+    'adversarial_weight': 'Weight of the adversarial image against the clean one, in ard and rslad.',
+    'trust_power': 'Exponent of the trust in the teacher, in iad.',
+    'rho': 'Weight of the perturbed images against the clean one, in the faithful methods.',
+    'warm_up': 'Epochs before epsilon and rho, or trust_power, start to grow from 0.',
+    'ramp': 'Epochs in which epsilon and rho, or trust_power, grow to their values.',
+    'bounds': 'Certified bounds of faithful_certified: ibp, or crown_ibp (tighter, many times slower).',
+}
+
+
+def meaning(name: str) -> str:
+    """The meaning of a setting by its dotted name; empty if it is unknown.
+
+    >>> meaning('student.epochs')
+    'Epochs for which the student is trained.'
+    >>> meaning('teachers.1.epochs')
+    'Epochs for which the teacher is trained.'
+    """
+    (group, _, field) = name.partition('.')
+    if group == 'teachers' and field:
+        name = f'teacher.{field.partition(".")[2]}'
+    return SETTINGS.get(name) or HYPERPARAMETERS.get(name, '')
