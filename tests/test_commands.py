@@ -1,5 +1,7 @@
 """The command `cckd-jax`: its subcommands, lists and descriptions."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,20 @@ def test_every_kind_is_listed(kind, capsys):
     names = {line.split()[0] for line in capsys.readouterr().out.splitlines()}
     expected = {'methods': METHODS, 'networks': MODELS, 'configs': config_flags.config_names()}
     assert names >= set(expected.get(kind, ()))
+
+
+def test_a_list_may_be_cut_short():
+    arguments = [sys.executable, '-m', 'cckd_jax', 'list', 'configs']
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b''
+    assert process.returncode == 0
+
+
+def test_a_closed_stderr_changes_no_status():
+    script = '"$0" -m cckd_jax describe digits_lenets 2>&-; echo $?'
+    output = subprocess.run(['sh', '-c', script, sys.executable], cwd=ROOT, capture_output=True, text=True).stdout
+    assert output == '2\n'
 
 
 def test_a_config_by_name_is_the_config_by_path(tmp_path, monkeypatch):

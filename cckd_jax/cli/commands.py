@@ -34,7 +34,7 @@ def dispatch(arguments: Sequence[str]) -> int:
     """Runs the subcommand that the first argument names and returns its exit status."""
     (name, *rest) = arguments or ['--help']
     if asks_for_help([name]):
-        return guard.one_line_errors(lambda: print(USAGE, end=''))
+        return guard.one_line_errors(lambda: guard.print_text(USAGE.rstrip()))
     if name == '--version':
         return guard.one_line_errors(_print_version)
     command: list[Callable[[list[str]], int]] = []
@@ -45,7 +45,7 @@ def dispatch(arguments: Sequence[str]) -> int:
 def _print_version() -> None:
     from cckd_jax import __version__
 
-    print(__version__)
+    guard.print_text(__version__)
 
 
 def _resolve(name: str) -> Callable[[list[str]], int]:

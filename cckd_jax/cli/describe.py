@@ -58,15 +58,15 @@ def table(argument: str, settings: Sequence[str] = ()) -> list[tuple[str, str, s
 def _print_settings(arguments: Sequence[str]) -> None:
     (program, *rest) = arguments
     if config_flags.asks_for_help(rest):
-        print(__doc__.format(program=program).strip())
+        guard.print_text(__doc__.format(program=program).strip())
         return
     settings = [argument for argument in rest if argument.startswith('--config.')]
     names = [argument.removeprefix('--config=') for argument in rest if argument not in settings]
     if len(names) != 1 or names[0].startswith('-'):
         raise InputError(f'{program} needs one config; for example {program} digits_lenet')
     rows = table(names[0], settings)
-    print(f'{listing.config_docstring(names[0].partition(":")[0])}\n')
-    print(listing.columns([('setting', 'value', 'origin', 'meaning'), *rows]))
+    guard.print_text(f'{listing.config_docstring(names[0].partition(":")[0])}\n')
+    guard.print_text(listing.columns([('setting', 'value', 'origin', 'meaning'), *rows]))
 
 
 def _flat(config: ConfigDict) -> Iterator[tuple[str, object]]:

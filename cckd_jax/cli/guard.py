@@ -27,7 +27,7 @@ def main(run: Callable[[ConfigDict, str], object], usage: str, arguments: Sequen
 
     def parse_and_run() -> None:
         if config_flags.asks_for_help(arguments):
-            print(usage.strip())
+            print_text(usage.strip())
             return
         (config, workdir) = config_flags.parse_run(arguments)
         _prepare_jax()
@@ -52,25 +52,18 @@ def one_line_errors(run: Callable[[], object]) -> int:
     """Calls `run`, and prints bad input, exhausted memory or disks, and Ctrl-C as one line on stderr.
 
     Returns:
-      0; 1 if memory or disk space is exhausted; 2 for bad input; 130 after Ctrl-C; 141 if nobody reads the output.
-      Any other exception is raised.
+      0; 1 if memory or disk space is exhausted; 2 for bad input; 130 after Ctrl-C. Any other
+      exception is raised.
     """
     _open_standard_streams()
     try:
         with _quiet_native_callbacks():
             _append_current_folder()
             run()
-            sys.stdout.flush()
     except InputError as error:
         return _fail(error, 2)
     except KeyboardInterrupt:
         return _stop()
-    except BrokenPipeError:
-        if not _is_stdout_closed():
-            raise
-        # Python flushes stdout once more at exit, which would print a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except Exception as error:
         if interrupt.requested():
             return _stop()
@@ -79,6 +72,15 @@ def one_line_errors(run: Callable[[], object]) -> int:
             raise
         return _fail(reason, 1)
     return 0
+
+
+def print_text(text: str) -> None:
+    """Prints on stdout. A reader that closes the pipe early, such as `head`, causes no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit, which would print a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def check_devices() -> None:
@@ -128,14 +130,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _stop() -> int:
     print(interrupt.MESSAGE, file=sys.stderr)
     return interrupt.STATUS
-
-
-def _is_stdout_closed() -> bool:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return True
-    return False
 
 
 def _fail(reason: object, status: int) -> int:

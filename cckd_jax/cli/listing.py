@@ -101,11 +101,11 @@ def main(arguments: Sequence[str]) -> int:
 def _print_list(arguments: Sequence[str]) -> None:
     (program, *rest) = arguments
     if config_flags.asks_for_help(rest):
-        print(__doc__.format(program=program, kinds=', '.join(KINDS)).strip())
+        guard.print_text(__doc__.format(program=program, kinds=', '.join(KINDS)).strip())
         return
     if len(rest) != 1:
         raise InputError(f'{program} needs one of: {", ".join(KINDS)}')
-    print(columns(list(lookup(KINDS, rest[0], 'list')().items())))
+    guard.print_text(columns(list(lookup(KINDS, rest[0], 'list')().items())))
 
 
 def _values(hyperparameters: Mapping[str, Any]) -> str:
