@@ -122,7 +122,7 @@ def test_a_bad_config_file_is_one_line(tmp_path, capsys):
     assert '--workdir is missing' in capsys.readouterr().err
 
 
-def test_a_workdir_that_cannot_be_used(tmp_path, capsys):
+def test_an_unusable_workdir_is_one_line(tmp_path, capsys):
     (tmp_path / 'file').write_text('')
     assert main('--workdir=~nosuchuser/run') == 2
     assert '~nosuchuser is not the home folder' in capsys.readouterr().err
@@ -133,7 +133,7 @@ def test_a_workdir_that_cannot_be_used(tmp_path, capsys):
     assert 'cannot use workdir' in capsys.readouterr().err
 
 
-def test_a_workdir_of_another_config_is_left_alone(trained, capsys):
+def test_a_workdir_of_another_config_is_unchanged(trained, capsys):
     before = {path: path.stat().st_mtime_ns for path in trained.rglob('*') if path.is_file()}
     assert main(f'--workdir={trained}') == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -185,7 +185,7 @@ def test_only_a_student_trained_alone_is_attacked(trained, tmp_path, capsys):
     assert "has method 'cckd_t_reg', this run needs 'separate'" in capsys.readouterr().err
 
 
-def test_a_setting_that_the_method_has_not_is_said(trained, tmp_path, capsys):
+def test_a_setting_that_the_method_does_not_use_is_reported(trained, tmp_path, capsys):
     arguments = [
         '--config.method=kd',
         '--config.alpha=0.5',
@@ -196,27 +196,28 @@ def test_a_setting_that_the_method_has_not_is_said(trained, tmp_path, capsys):
     assert 'ignoring alpha=0.5: method kd has no such hyper-parameter' in capsys.readouterr().err
 
 
-def test_teachers_are_changed_by_their_index_in_either_form():
-    given = ['--config.num_teachers=3', '--config.teachers.1.model=lenet5_half', '--config.teachers[2].label_noise=0.5']
-    config = cli.override(f'{ROOT}/configs/digits_lenet.py', [*given, '--config.teacher.epochs=7'])
-    parts = settings.teachers(config)
-    assert [part.model for part in parts] == ['lenet5', 'lenet5_half', 'lenet5']
-    assert [part.label_noise for part in parts] == [0.0, 0.0, 0.5]
-    assert [part.epochs for part in parts] == [7, 7, 7]
+def test_teachers_are_set_by_index_in_either_form():
+    arguments = ['--config.num_teachers=3', '--config.teachers.1.model=lenet5_half']
+    arguments += ['--config.teachers[2].label_noise=0.5']
+    config = cli.configured(f'{ROOT}/configs/digits_lenet.py', [*arguments, '--config.teacher.epochs=7'])
+    teachers = settings.teachers(config)
+    assert [teacher.model for teacher in teachers] == ['lenet5', 'lenet5_half', 'lenet5']
+    assert [teacher.label_noise for teacher in teachers] == [0.0, 0.0, 0.5]
+    assert [teacher.epochs for teacher in teachers] == [7, 7, 7]
     assert settings.as_dict(config)['teachers'] == {'1': {'model': 'lenet5_half'}, '2': {'label_noise': 0.5}}
 
 
-def test_what_is_one_teachers_own_is_not_the_others():
-    given = ['--config.num_teachers=2', '--config.teacher.checkpoint=a', '--config.teacher.seed=3']
-    (first, second) = settings.teachers(cli.override(f'{ROOT}/configs/digits_alexnet.py:smoke', given))
+def test_other_teachers_do_not_inherit_checkpoint_and_seed():
+    arguments = ['--config.num_teachers=2', '--config.teacher.checkpoint=a', '--config.teacher.seed=3']
+    (first, second) = settings.teachers(cli.configured(f'{ROOT}/configs/digits_alexnet.py:smoke', arguments))
     assert (first.checkpoint, first.seed, second.checkpoint, second.seed) == ('a', 3, None, None)
     assert first.options.width == second.options.width == 0.125
-    of_another = [*given, '--config.teachers.1.model=lenet5']
-    (_, second) = settings.teachers(cli.override(f'{ROOT}/configs/digits_alexnet.py:smoke', of_another))
+    other_model = [*arguments, '--config.teachers.1.model=lenet5']
+    (_, second) = settings.teachers(cli.configured(f'{ROOT}/configs/digits_alexnet.py:smoke', other_model))
     assert second.options.to_dict() == {}
 
 
-def test_help_is_the_usage(capsys):
+def test_help_prints_the_usage(capsys):
     assert main('--help') == 0
     assert 'the usage' in capsys.readouterr().out
 
@@ -325,19 +326,19 @@ def test_from_the_shell(tmp_path):
         command = [sys.executable, 'launch/main.py', *arguments]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
-    done = launch('--config=configs/nope.py', f'--workdir={tmp_path}')
-    assert (done.returncode, done.stdout) == (2, '')
-    assert len(done.stderr.splitlines()) == 1
+    process = launch('--config=configs/nope.py', f'--workdir={tmp_path}')
+    assert (process.returncode, process.stdout) == (2, '')
+    assert len(process.stderr.splitlines()) == 1
     (tmp_path / 'network_of_mine.py').write_text('net = 3\n')
     command = [sys.executable, f'{ROOT}/launch/main.py', f'--config={ROOT}/configs/digits_lenet.py', '--workdir=run']
-    done = subprocess.run(
+    process = subprocess.run(
         [*command, '--config.student.model=network_of_mine:absent'],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert "module 'network_of_mine' has no attribute 'absent'" in done.stderr  # found where the command was given
-    done = launch('--help')
-    assert done.returncode == 0
-    assert '--config=configs/digits_lenet.py' in done.stdout
+    assert "module 'network_of_mine' has no attribute 'absent'" in process.stderr  # the current folder is searched
+    process = launch('--help')
+    assert process.returncode == 0
+    assert '--config=configs/digits_lenet.py' in process.stdout

@@ -13,7 +13,6 @@ from typing import Any
 from cckd_jax.cli import config_flags, guard
 from cckd_jax.errors import InputError, lookup
 
-
 _OWN = {'package.module:NAME': 'one of your own'}
 
 
