@@ -1,4 +1,4 @@
-"""The one exception that stands for bad input, and the naming of what was probably meant."""
+"""The exception for bad input, and suggestions for misspelt names."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -8,11 +8,11 @@ T = TypeVar('T')
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used; the message is one line that names it and the way out."""
+    """The user's input cannot be used. The message is one line that names the value and the way out."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Returns ` (did you mean ...?)` when one of `names` is close to `name`, else nothing.
+    """Returns ` (did you mean ...?)` if one of `names` is close to `name`, else an empty string.
 
     >>> nearest('cckd_tt', ['kd', 'cckd_t'])
     " (did you mean 'cckd_t'?)"
@@ -22,7 +22,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
-    """Returns `table[name]`, or raises an InputError that lists the names there are.
+    """Returns `table[name]`, or raises an InputError that lists the valid names.
 
     >>> lookup({'kd': 1}, 'kd', 'method')
     1

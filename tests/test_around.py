@@ -56,7 +56,7 @@ def worst(objective, images, epsilon=0.1):
 def rslad(params, images, labels):
     """By hand: where the student is furthest from the teacher at x."""
     (student, taught) = of(params), TEACHER(images)
-    points = worst(lambda points: losses.divergence(student(points), taught), images)
+    points = worst(lambda points: losses.kl_divergence(student(points), taught), images)
     return losses.rslad(student(images), student(points), taught)
 
 
@@ -73,7 +73,7 @@ def iad(params, images, labels):
 def faithful(params, images, labels):
     """By hand: where the two disagree most, both asked there."""
     student = of(params)
-    points = worst(lambda points: losses.divergence(student(points), TEACHER(points)), images)
+    points = worst(lambda points: losses.kl_divergence(student(points), TEACHER(points)), images)
     return losses.faithful_adversarial(student(images), student(points), TEACHER(images), TEACHER(points), rho=0.8)
 
 

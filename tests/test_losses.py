@@ -3,10 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import random_case, softmax
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from cckd_jax import losses
+from cckd_jax.errors import InputError
 
 LOSSES = {
     'cross_entropy': lambda student, teacher, labels: losses.cross_entropy(student, labels),
@@ -166,14 +166,14 @@ def test_wrong_shapes_and_types_are_refused(loss, student, teacher, labels):
         loss(student, teacher, labels)
 
 
-@pytest.mark.parametrize('temperature', [0.0, -1.0, float('nan')])
-def test_temperature_must_be_above_zero(temperature):
+@pytest.mark.parametrize('temperature', [0.0, -1.0, 1e-6, 1e6, float('nan')])
+def test_values_outside_the_supported_ranges_are_refused(temperature):
     (student, teacher, labels) = random_case(7)
-    with pytest.raises(ValueError, match='temperature must be above 0'):
+    with pytest.raises(ValueError, match=r'temperature=.* must be in \[0.001, 10000\]'):
         losses.cckd_t(student, teacher, labels, temperature=temperature)
-    with pytest.raises(ValueError, match='temperature must be above 0'):
+    with pytest.raises(ValueError, match=r'temperature=.* must be in \[0.001, 10000\]'):
         losses.confidence_targets(teacher, labels, temperature=20.0, confidence_temperature=temperature)
-    with pytest.raises(ValueError, match='hard_weight must be 0 or above'):
+    with pytest.raises(ValueError, match=r'hard_weight=-0.1 must be in \[0, 10000\]'):
         losses.kd(student, teacher, labels, hard_weight=-0.1)
 
 
@@ -182,3 +182,70 @@ def test_bfloat16_logits_give_float32_losses():
     found = losses.cckd_t(student.astype(jnp.bfloat16), teacher.astype(jnp.bfloat16), labels)
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, losses.cckd_t(student, teacher, labels), rtol=2e-2)
+
+
+@pytest.mark.parametrize('dtype', [jnp.int8, jnp.uint8, jnp.int16])
+def test_labels_of_few_bits_name_one_class(dtype):
+    random = np.random.default_rng(0)
+    (student, teacher) = jnp.asarray(random.normal(size=(2, 4, 300)), jnp.float32)
+    labels = jnp.array([0, 5, 44, 127])
+    targets = losses.confidence_targets(teacher, labels.astype(dtype))
+    np.testing.assert_allclose(targets.sum(-1), 1.0, rtol=1e-5)
+    for loss in (losses.kd, losses.cckd_l, losses.cckd_t):
+        np.testing.assert_array_equal(loss(student, teacher, labels.astype(dtype)), loss(student, teacher, labels))
+    for function in (losses.label_probability, losses.label_log_odds):
+        np.testing.assert_array_equal(function(student, labels.astype(dtype)), function(student, labels))
+
+
+@pytest.mark.parametrize('label', [-1, 5, 2**40])
+def test_a_label_that_is_no_class_is_refused(label):
+    (student, teacher, _) = random_case(9)
+    labels = np.array([0, 1, 2, 3, 4, label])
+    message = rf'label {label} must be in \[0, 5\)'
+    for loss in (losses.kd, losses.cckd_l, losses.cckd_t):
+        with pytest.raises(InputError, match=message):
+            loss(student, teacher, labels)
+    for function in (losses.cross_entropy, losses.confidence, losses.label_probability, losses.label_log_odds):
+        with pytest.raises(InputError, match=message):
+            function(student, labels)
+
+
+@pytest.mark.parametrize('temperature', [1e-3, 20.0, 1e4])
+@pytest.mark.parametrize(
+    'loss',
+    [losses.kd, losses.cckd_l, losses.cckd_t, lambda z, t, y, **kwargs: losses.teacher_only(z, t, **kwargs)],
+    ids=['kd', 'cckd_l', 'cckd_t', 'teacher_only'],
+)
+def test_finite_over_the_supported_ranges(loss, temperature):
+    labels = jnp.array([0, 1, 2])
+    half = jnp.array([[1e4, 1e4, -1e4], [-1e4, 1e4, 0.0], [1e4, -1e4, 1e4]], jnp.float16)
+    for logits in (half, jnp.where(half > 0, 1e30, -1e30)):
+        value, gradient = jax.value_and_grad(
+            lambda z, logits=logits: loss(z, -logits, labels, temperature=temperature).sum()
+        )(logits)
+        assert np.isfinite(value)
+        assert np.isfinite(gradient).all()
+
+
+def test_kd_is_finite_for_the_largest_weight_and_refuses_more():
+    logits, labels = jnp.array([[1e30, -1e30]]), jnp.array([1])
+    loss = lambda weight: losses.kd(logits, -logits, labels, temperature=1e-3, hard_weight=weight)
+    assert np.isfinite(loss(1e4)).all()
+    with pytest.raises(InputError, match=r'hard_weight=1000000000.0 must be in \[0, 10000\]'):
+        loss(1e9)
+
+
+def test_probability_and_log_odds_of_the_label_in_double_precision():
+    (logits, _, labels) = random_case(10)
+    probability = softmax(logits)[np.arange(6), np.asarray(labels)]
+    np.testing.assert_allclose(losses.label_probability(logits, labels), probability, rtol=1e-5)
+    expected = np.log(probability / (1 - probability))
+    np.testing.assert_allclose(losses.label_log_odds(logits, labels), expected, rtol=1e-5, atol=1e-5)
+    # Where the probability is 1 in float32, the log odds still have a gradient.
+    certain = jnp.array([[90.0, 0.0, 1.0]])
+    gradient = jax.grad(lambda z: losses.label_log_odds(z, jnp.array([0])).sum())(certain)
+    np.testing.assert_allclose(gradient, [[1.0, -0.26894, -0.73106]], rtol=1e-4)
+
+
+def test_divergence_keeps_its_earlier_name():
+    assert losses.divergence is losses.kl_divergence

@@ -218,7 +218,7 @@ def test_warm_up_and_ramp_reach_the_losses():
     def loss(name, epoch, **values):
         method = METHODS[name].override(epsilon=0.2, **values)
         inputs = own_logits(inputs_of(method, epoch=epoch))
-        return method.loss(inputs), losses.divergence(inputs.logits, inputs.teacher_logits)
+        return method.loss(inputs), losses.kl_divergence(inputs.logits, inputs.teacher_logits)
 
     by_epoch = {}
     for epoch in range(5):
@@ -235,9 +235,9 @@ def test_warm_up_and_ramp_reach_the_losses():
 def test_adversarial_images_are_in_the_ball_and_worse():
     for name, objective in (
         ('ard', lambda inputs, x: losses.cross_entropy(inputs.student(x), inputs.labels)),
-        ('rslad', lambda inputs, x: losses.divergence(inputs.student(x), inputs.teacher_logits)),
+        ('rslad', lambda inputs, x: losses.kl_divergence(inputs.student(x), inputs.teacher_logits)),
         ('iad', lambda inputs, x: losses.cross_entropy(inputs.student(x), inputs.labels)),
-        ('faithful_adversarial', lambda inputs, x: losses.divergence(inputs.student(x), inputs.teacher(x))),
+        ('faithful_adversarial', lambda inputs, x: losses.kl_divergence(inputs.student(x), inputs.teacher(x))),
     ):
         method = METHODS[name].override(epsilon=0.2)
         inputs = own_logits(inputs_of(method))

@@ -1,4 +1,4 @@
-"""Losses that look around a sample: by hand, at their limits, and what gradients they pass on."""
+"""Robust losses: values by hand, limits, and gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from helpers import random_case, softmax
 
 from cckd_jax import losses
 
-NAMES = ('student_logits', 'worst_logits', 'teacher_logits', 'worst_teacher_logits', 'labels')
+NAMES = ('student_logits', 'adversarial_logits', 'teacher_logits', 'adversarial_teacher_logits', 'labels')
 
 
 def case(seed, scale=8.0):
@@ -85,7 +85,7 @@ def test_against_numpy_with_the_papers_settings():
 
 def test_where_the_worst_point_is_the_sample_itself():
     (student, _, teacher, _, labels) = case(2)
-    plain = losses.divergence(student, teacher)
+    plain = losses.kl_divergence(student, teacher)
     np.testing.assert_allclose(losses.rslad(student, student, teacher), plain, rtol=1e-5)
     np.testing.assert_allclose(losses.iad(student, student, teacher, teacher, labels), plain, rtol=1e-5)
     for rho in (0.0, 0.4, 1.0):
@@ -108,13 +108,13 @@ def test_weights_of_zero_and_one_leave_one_term():
     gap = jnp.linspace(0, 1, 6)
     for found, expected in (
         (losses.ard(student, worst, teacher, labels, adversarial_weight=0.0), losses.cross_entropy(student, labels)),
-        (losses.rslad(student, worst, teacher, adversarial_weight=0.0), losses.divergence(student, teacher)),
-        (losses.rslad(student, worst, teacher, adversarial_weight=1.0), losses.divergence(worst, teacher)),
+        (losses.rslad(student, worst, teacher, adversarial_weight=0.0), losses.kl_divergence(student, teacher)),
+        (losses.rslad(student, worst, teacher, adversarial_weight=1.0), losses.kl_divergence(worst, teacher)),
         (losses.faithful_certified(student, teacher, gap, rho=1.0), gap),
-        (losses.faithful_certified(student, teacher, gap, rho=0.0), losses.divergence(student, teacher)),
+        (losses.faithful_certified(student, teacher, gap, rho=0.0), losses.kl_divergence(student, teacher)),
         (
             losses.iad(student, worst, teacher, worst_teacher, labels, trust_power=0.0),
-            losses.divergence(worst, teacher),
+            losses.kl_divergence(worst, teacher),
         ),
     ):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
@@ -169,13 +169,19 @@ def test_the_students_own_side_of_iad_learns_as_in_its_official_code():
 @pytest.mark.parametrize(
     ('call', 'said'),
     [
-        (lambda s, w, t, v, y: losses.ard(s, w, t, y, adversarial_weight=1.1), r'adversarial_weight must be in \[0, 1'),
-        (lambda s, w, t, v, y: losses.rslad(s, w, t, adversarial_weight=-0.1), r'adversarial_weight must be in \[0, 1'),
-        (lambda s, w, t, v, y: losses.rslad(s, w, t, temperature=0.0), 'temperature must be above 0'),
-        (lambda s, w, t, v, y: losses.iad(s, w, t, v, y, trust_power=-1.0), 'trust_power must be 0 or above'),
-        (lambda s, w, t, v, y: losses.faithful_adversarial(s, w, t, v, rho=2.0), r'rho must be in \[0, 1\], not 2.0'),
-        (lambda s, w, t, v, y: losses.faithful_certified(s, t, w[:, 0], rho=np.nan), r'rho must be in \[0, 1\]'),
-        (lambda s, w, t, v, y: losses.certified_cross_entropy(s, w, y, rho=-0.5), r'rho must be in \[0, 1\]'),
+        (
+            lambda s, w, t, v, y: losses.ard(s, w, t, y, adversarial_weight=1.1),
+            r'adversarial_weight=.* in \[0, 1\]',
+        ),
+        (
+            lambda s, w, t, v, y: losses.rslad(s, w, t, adversarial_weight=-0.1),
+            r'adversarial_weight=.* in \[0, 1\]',
+        ),
+        (lambda s, w, t, v, y: losses.rslad(s, w, t, temperature=0.0), 'temperature=0.0 must be in'),
+        (lambda s, w, t, v, y: losses.iad(s, w, t, v, y, trust_power=-1.0), 'trust_power=-1.0 must be in'),
+        (lambda s, w, t, v, y: losses.faithful_adversarial(s, w, t, v, rho=2.0), r'rho=2.0 must be in \[0, 1\]'),
+        (lambda s, w, t, v, y: losses.faithful_certified(s, t, w[:, 0], rho=np.nan), r'rho=.* must be in \[0, 1\]'),
+        (lambda s, w, t, v, y: losses.certified_cross_entropy(s, w, y, rho=-0.5), r'rho=.* must be in \[0, 1\]'),
     ],
 )
 def test_hyperparameters_out_of_range_are_refused(call, said):
@@ -194,3 +200,28 @@ def test_wrong_shapes_are_refused(loss):
         except AssertionError:
             continue
         np.testing.assert_array_equal(found, loss(*given))  # it does not take this one
+
+
+@pytest.mark.parametrize(
+    'loss',
+    [
+        lambda student, bounds, labels: losses.certified_cross_entropy(student, bounds, labels, rho=0.3),
+        lambda student, bounds, labels: losses.faithful_certified(student, -student, bounds[:, 0], rho=0.3),
+    ],
+    ids=['certified_cross_entropy', 'faithful_certified'],
+)
+def test_bounds_in_half_precision_are_combined_in_float32(loss):
+    (student, bounds, _, _, labels) = case(12)
+    (student, bounds) = (values.astype(jnp.bfloat16) for values in (student, bounds))
+    values = loss(student, bounds, labels)
+    assert values.dtype == jnp.float32
+    np.testing.assert_allclose(values, loss(student.astype(jnp.float32), bounds.astype(jnp.float32), labels), rtol=1e-6)
+
+
+@pytest.mark.parametrize('temperature', [1e-3, 1e4])
+def test_rslad_is_finite_over_the_supported_temperatures(temperature):
+    half = jnp.array([[1e4, 1e4, -1e4], [-1e4, 1e4, 0.0]], jnp.float16)
+    loss = lambda student, adversarial: losses.rslad(student, adversarial, -half, temperature=temperature).sum()
+    (value, gradients) = jax.value_and_grad(loss, argnums=(0, 1))(half, half)
+    assert np.isfinite(value)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)

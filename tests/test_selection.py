@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import random_case, softmax
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from cckd_jax import selection
+from cckd_jax.errors import InputError
 
 
 def test_margin_by_hand():
@@ -65,11 +65,28 @@ def test_the_epoch_may_be_traced():
 
 def test_bad_values_are_refused():
     (logits, _, labels) = random_case(2)
-    with pytest.raises(ValueError, match='alpha must be 0 or above'):
+    with pytest.raises(ValueError, match=r'alpha=-0\.1 must be in'):
         selection.threshold(1, alpha=-0.1)
-    with pytest.raises(ValueError, match='temperature must be above 0'):
+    with pytest.raises(ValueError, match=r'temperature=0\.0 must be in'):
         selection.margin(logits, temperature=0.0)
     with pytest.raises(ValueError, match='at least two classes'):
         selection.margin(jnp.zeros((3, 1)))
     with pytest.raises(AssertionError):
         selection.self_regulate(logits, labels.astype(float), 1, alpha=0.1)
+
+
+def test_labels_of_few_bits_are_compared_with_many_classes():
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(4, 300)), jnp.float32)
+    labels = jnp.array([0, 5, 44, 127])
+    keep = lambda labels: selection.self_regulate(logits, labels, 3, alpha=0.1).tolist()
+    assert keep(labels.astype(jnp.int8)) == keep(labels.astype(jnp.uint8)) == keep(labels)
+    with pytest.raises(InputError, match=r'label -1 must be in \[0, 300\)'):
+        keep(jnp.array([0, 5, 44, -1], jnp.int8))
+
+
+def test_the_longest_rest_fits_int32():
+    logits = jnp.log(jnp.array([[0.01, 0.99]]))
+    visit = lambda rest: selection.next_visit(logits, jnp.int32(3), alpha=0.0, longest_rest=rest, temperature=1.0)
+    assert visit(2**31 - 1).tolist() == [2**30 + 1]
+    with pytest.raises(InputError, match='longest_rest=2147483648 must be a whole number from 0 to'):
+        visit(2**31)

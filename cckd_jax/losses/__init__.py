@@ -1,27 +1,48 @@
-"""Per-example losses: pure functions that return one float32 value per example and never reduce."""
+"""Per-example losses: pure functions that return one float32 value per example and never reduce.
 
-from cckd_jax.losses.adversarial import ard as ard
-from cckd_jax.losses.adversarial import iad as iad
-from cckd_jax.losses.adversarial import rslad as rslad
-from cckd_jax.losses.agreement import aekd as aekd
-from cckd_jax.losses.agreement import aekd_weights as aekd_weights
-from cckd_jax.losses.confidence import cckd_l as cckd_l
-from cckd_jax.losses.confidence import cckd_t as cckd_t
-from cckd_jax.losses.confidence import confidence as confidence
-from cckd_jax.losses.confidence import confidence_targets as confidence_targets
-from cckd_jax.losses.distillation import cross_entropy as cross_entropy
-from cckd_jax.losses.distillation import kd as kd
-from cckd_jax.losses.distillation import soft_cross_entropy as soft_cross_entropy
-from cckd_jax.losses.distillation import teacher_only as teacher_only
-from cckd_jax.losses.divergence import divergence as divergence
-from cckd_jax.losses.faithful import faithful_adversarial as faithful_adversarial
-from cckd_jax.losses.faithful import faithful_certified as faithful_certified
-from cckd_jax.losses.feature_maps import ca_mkd_feature_weights as ca_mkd_feature_weights
-from cckd_jax.losses.feature_maps import ca_mkd_features as ca_mkd_features
-from cckd_jax.losses.feature_maps import fitnet_hints as fitnet_hints
-from cckd_jax.losses.multi_teacher import aver as aver
-from cckd_jax.losses.multi_teacher import ca_mkd_logits as ca_mkd_logits
-from cckd_jax.losses.multi_teacher import ca_mkd_weights as ca_mkd_weights
-from cckd_jax.losses.multi_teacher import ebkd as ebkd
-from cckd_jax.losses.multi_teacher import ebkd_weights as ebkd_weights
-from cckd_jax.losses.robust import certified_cross_entropy as certified_cross_entropy
+Every loss computes in float32, whatever the dtype of the logits. With finite logits of magnitude up to 1e30 and
+hyper-parameters in the ranges of `checks.HYPERPARAMETER_RANGES` (temperatures in [0.001, 10000], weights in
+[0, 10000]), values are finite, and so are gradients with respect to the student's logits, in float16 too.
+
+Wrong shapes and dtypes raise AssertionError. A concrete hyper-parameter outside its range, or a concrete label outside
+`[0, C)`, raises `InputError`; traced values cannot be checked.
+"""
+
+from cckd_jax.losses.aekd import aekd as aekd, aekd_weights as aekd_weights
+from cckd_jax.losses.confidence import (
+    cckd_l as cckd_l,
+    cckd_t as cckd_t,
+    confidence as confidence,
+    confidence_targets as confidence_targets,
+)
+from cckd_jax.losses.distillation import (
+    cross_entropy as cross_entropy,
+    kd as kd,
+    soft_cross_entropy as soft_cross_entropy,
+    teacher_only as teacher_only,
+)
+from cckd_jax.losses.divergence import kl_divergence as kl_divergence
+from cckd_jax.losses.feature_maps import (
+    ca_mkd_feature_weights as ca_mkd_feature_weights,
+    ca_mkd_features as ca_mkd_features,
+    fitnet_hints as fitnet_hints,
+)
+from cckd_jax.losses.label import label_log_odds as label_log_odds, label_probability as label_probability
+from cckd_jax.losses.multi_teacher import (
+    aver as aver,
+    ca_mkd_logits as ca_mkd_logits,
+    ca_mkd_weights as ca_mkd_weights,
+    ebkd as ebkd,
+    ebkd_weights as ebkd_weights,
+)
+from cckd_jax.losses.robust import (
+    ard as ard,
+    certified_cross_entropy as certified_cross_entropy,
+    faithful_adversarial as faithful_adversarial,
+    faithful_certified as faithful_certified,
+    iad as iad,
+    rslad as rslad,
+)
+
+# The earlier name.
+divergence = kl_divergence

@@ -57,7 +57,7 @@ def _below_margin(inputs: Inputs) -> jax.Array:
 
 def _when_threshold_reaches_margin(inputs: Inputs) -> jax.Array:
     hyper = inputs.hyper
-    return selection.next_look(
+    return selection.next_visit(
         inputs.logits,
         inputs.epoch,
         alpha=hyper.alpha,

@@ -18,7 +18,7 @@ def pgd_on_teacher(inputs: Inputs) -> jax.Array:
     temperature = inputs.hyper.temperature
     return _ascend(
         inputs,
-        lambda images: losses.divergence(inputs.student(images), inputs.teacher_logits, temperature=temperature),
+        lambda images: losses.kl_divergence(inputs.student(images), inputs.teacher_logits, temperature=temperature),
     )
 
 
@@ -27,7 +27,7 @@ def pgd_on_disagreement(inputs: Inputs) -> jax.Array:
     temperature = inputs.hyper.temperature
     return _ascend(
         inputs,
-        lambda images: losses.divergence(inputs.student(images), inputs.teacher(images), temperature=temperature),
+        lambda images: losses.kl_divergence(inputs.student(images), inputs.teacher(images), temperature=temperature),
     )
 
 

@@ -1,0 +1,60 @@
+"""A network's probability and log odds of the label."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from cckd_jax.checks import check_logits, class_indices
+
+
+def label_probability(logits: chex.Array, labels: chex.Array) -> chex.Array:
+    r"""The probability of the label.
+
+    $p_b = \mathrm{softmax}(z)_{b, y_b}$. For another temperature, divide the logits.
+
+    Args:
+      logits: float `[B, C]`.
+      labels: int `[B]`, in `[0, C)`.
+
+    Returns:
+      float32 `[B]`, in [0, 1].
+
+    Raises:
+      InputError: a label is out of range.
+
+    >>> import jax.numpy as jnp
+    >>> label_probability(jnp.log(jnp.array([[3.0, 1.0]])), jnp.array([0])).tolist()
+    [0.75]
+    """
+    check_logits(logits)
+    indices = class_indices(labels, logits)
+    probabilities = jax.nn.softmax(logits.astype(jnp.float32))
+    return jnp.take_along_axis(probabilities, indices[:, None], axis=-1)[:, 0]
+
+
+def label_log_odds(logits: chex.Array, labels: chex.Array) -> chex.Array:
+    r"""The log odds of the label against all other classes.
+
+    $\log \frac{p_b}{1 - p_b} = z_{b, y_b} - \log \sum_{c \ne y_b} e^{z_{bc}}$. Unlike the probability, it keeps its
+    precision, and its gradient, where the network is certain.
+
+    Args:
+      logits: float `[B, C]`, C >= 2.
+      labels: int `[B]`, in `[0, C)`.
+
+    Returns:
+      float32 `[B]`.
+
+    Raises:
+      InputError: a label is out of range.
+
+    >>> import jax.numpy as jnp
+    >>> label_log_odds(jnp.array([[40.0, 0.0]]), jnp.array([0])).tolist()
+    [40.0]
+    """
+    check_logits(logits)
+    indices = class_indices(labels, logits)
+    logits = logits.astype(jnp.float32)
+    is_label = jax.nn.one_hot(indices, logits.shape[-1], dtype=bool)
+    others = jax.nn.logsumexp(jnp.where(is_label, -jnp.inf, logits), axis=-1)
+    return jnp.take_along_axis(logits, indices[:, None], axis=-1)[:, 0] - others
