@@ -58,7 +58,7 @@ def test_batch_norm_sees_the_valid_rows_alone():
     maps = student_maps()
     variables = jax.jit(module.init)(jax.random.key(0), maps)
     spoiled = tuple(jnp.where(VALID[:, None, None, None], each, 1e3) for each in maps)
-    train = jax.jit(lambda of: module.apply(variables, of, models.Training(VALID, None), mutable=['batch_stats']))
+    train = jax.jit(lambda of: module.apply(variables, of, models.TrainMode(VALID), mutable=['batch_stats']))
     runs = [train(of) for of in (maps, spoiled)]
     (found, expected) = (([each[:6] for each in aligned], moved) for (aligned, moved) in runs)
     assert_trees_close(found, expected, rtol=1e-5)

@@ -82,7 +82,7 @@ def test_features_are_where_the_official_code_takes_them_and_make_the_logits(nam
 def test_training_reaches_every_batch_norm(name):
     module = models.create(name)
     variables = abstract_variables(module)
-    mode = models.Training(jnp.ones(2, bool), jax.random.split(jax.random.key(0), 2), 'batch')
+    mode = models.TrainMode(jnp.ones(2, bool), jax.random.split(jax.random.key(0), 2), 'batch')
     told = []
 
     def listen(call, args, kwargs, context):

@@ -101,9 +101,9 @@ def test_a_network_by_import_path(monkeypatch):
     images = jnp.zeros((2, 4, 4, 1))
     network = models.Network(module, models.init(module, jax.random.key(0), images))
     assert network(images).shape == (2, 3)
-    models.check_fits('own', module, (4, 4, 1), 3)
-    with pytest.raises(InputError, match=r'own gives outputs of shape \(2, 3\) for 2 images; 7 classes need'):
-        models.check_fits('own', module, (4, 4, 1), 7)
+    models.check_image_shape('own', module, (4, 4, 1), 3)
+    with pytest.raises(InputError, match=r'own returns shape \(2, 3\) for 2 images; 7 classes need'):
+        models.check_image_shape('own', module, (4, 4, 1), 7)
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def test_a_network_by_import_path(monkeypatch):
         ('no.such.module:net', {}, "'no.such.module:net' does not resolve: No module named 'no'"),
         ('cckd_jax.models:Nothing', {}, 'does not resolve'),
         (':net', {}, 'does not resolve'),
-        ('builtins:dict', {}, 'gives dict, not a Flax Linen module'),
-        ('lenet5', {'wdth': 2}, "cannot be made with .*unexpected keyword argument 'wdth'"),
+        ('builtins:dict', {}, 'is a dict, not a Flax Linen module'),
+        ('lenet5', {'wdth': 2}, r"cannot create model 'lenet5' with .*unexpected keyword argument 'wdth'"),
     ],
 )
 def test_networks_that_cannot_be_made_are_refused(name, options, said):
@@ -123,13 +123,13 @@ def test_networks_that_cannot_be_made_are_refused(name, options, said):
 
 @pytest.mark.parametrize(('name', 'shape'), [('lenet5', (8, 8, 1)), ('lenet5', (4, 4, 1)), ('alexnet', (12, 12, 3))])
 def test_images_too_small_are_refused(name, shape):
-    with pytest.raises(InputError, match=rf'{name} cannot take images of {shape[0]}x{shape[1]}.*, too small for it'):
-        models.check_fits(name, models.create(name), shape, 10)
+    with pytest.raises(InputError, match=rf'{name} cannot take images of {shape[0]}x{shape[1]}.* \(too small for it\)'):
+        models.check_image_shape(name, models.create(name), shape, 10)
 
 
 def training_mode(count, valid=None, axis_name=None):
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(3), jnp.arange(count))
-    return models.Training(jnp.ones(count, bool) if valid is None else valid, keys, axis_name)
+    return models.TrainMode(jnp.ones(count, bool) if valid is None else valid, keys, axis_name)
 
 
 def test_batch_norm_is_flaxs_where_all_rows_are_valid():
@@ -155,6 +155,23 @@ def test_batch_norm_does_not_see_rows_that_fill_up():
     (expected, moved_there) = layer.apply(variables, values[:4], training_mode(4), mutable=['batch_stats'])
     np.testing.assert_allclose(found[:4], expected, atol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), moved, moved_there)
+
+
+def test_train_true_is_training_without_padding_on_one_device():
+    module = models.create('resnet18', width=0.05, blocks=(1, 1))
+    images = jax.random.uniform(jax.random.key(1), (4, 8, 8, 3))
+    variables = jax.jit(module.init)(jax.random.key(0), images)
+    train = jax.jit(lambda mode: module.apply(variables, images, mode, mutable=['batch_stats']), static_argnums=0)
+    expected = jax.jit(lambda mode: module.apply(variables, images, mode, mutable=['batch_stats']))(training_mode(4))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), train(True), expected)
+
+
+def test_dropout_with_train_true_draws_from_the_dropout_stream():
+    layer, values = layers.Dropout(0.25), jnp.ones((4, 5000))
+    drop = lambda seed: np.asarray(layer.apply({}, values, True, rngs={'dropout': jax.random.key(seed)}))
+    np.testing.assert_allclose((drop(0) == 0).mean(-1), 0.25, atol=0.03)
+    np.testing.assert_array_equal(drop(0), drop(0))
+    assert not np.array_equal(drop(0), drop(1))
 
 
 def test_local_response_norm_by_hand():

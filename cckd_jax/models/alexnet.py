@@ -1,8 +1,8 @@
 """AlexNet for 32x32 images, and its half: the CIFAR-10 and SVHN pair of the CCKD paper.
 
-The CCKD paper names the networks; Zero-Shot KD (arXiv:1905.08114), from which it takes temperature and weights, defines
-them in its code: there dropout comes before batch norm in the dense layers, and the first two stages are normalised
-across channels before they are pooled.
+The CCKD paper only names the networks and takes its settings from Zero-Shot KD (arXiv:1905.08114), whose code defines
+them: dropout comes before batch norm in the dense layers, and local response normalization before pooling in the first
+two stages.
 """
 
 import flax.linen as nn
@@ -14,11 +14,12 @@ from cckd_jax.models.base import Classifier, Layer
 class AlexNet(Classifier):
     """Five convolutions of 48, 128, 192, 192 and 128 channels, then dense layers of 512, 256 and `num_classes`.
 
-    1,659,178 parameters at 32x32x3 and ten classes, 1,656,266 without batch norm; at width 0.5, 417,434 and 415,978.
+    It has 1,659,178 parameters at 32x32x3 and ten classes, 1,656,266 without batch norm; 417,434 and 415,978 at width
+    0.5.
 
     Attributes:
-      batch_norm: after every stage and dense layer.
-      local_response_norm: in the first two stages.
+      batch_norm: whether batch norm follows every stage and dense layer.
+      local_response_norm: whether the first two stages have it.
       dropout: rate in the dense layers.
     """
 
@@ -38,15 +39,15 @@ class AlexNet(Classifier):
         self.output = nn.Dense(self.num_classes, dtype=self.dtype)
 
     def stages(self) -> tuple[tuple[Layer, ...], ...]:
-        across = (layers.LocalResponseNorm(),) if self.local_response_norm else ()
+        normalization = (layers.LocalResponseNorm(),) if self.local_response_norm else ()
         pool = (layers.MaxPool(3, 2),)
-        between = ((*across, *pool), (*across, *pool), (), (), pool)
+        after_relu = ((*normalization, *pool), (*normalization, *pool), (), (), pool)
         return tuple(
-            (self.convs[stage], nn.relu, *between[stage], *self.norms[stage : stage + 1]) for stage in range(5)
+            (self.convs[stage], nn.relu, *after_relu[stage], *self.norms[stage : stage + 1]) for stage in range(5)
         )
 
     def classifier(self) -> tuple[Layer, ...]:
         dense = [
-            (self.denses[place], nn.relu, self.drops[place], *self.norms[5 + place : 6 + place]) for place in range(2)
+            (self.denses[index], nn.relu, self.drops[index], *self.norms[5 + index : 6 + index]) for index in range(2)
         ]
         return (layers.flatten, *dense[0], *dense[1], self.output)

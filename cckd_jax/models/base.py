@@ -1,8 +1,8 @@
-"""What every network here offers: logits, stage features, a classifier head, and its layers one by one."""
+"""The interface of all networks: logits, stage features, a classifier head, and the list of layers."""
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import flax.linen as nn
@@ -11,37 +11,45 @@ import jax.numpy as jnp
 Layer = Callable[..., chex.Array]
 
 
-class Training(NamedTuple):
-    """What layers may need in training mode, and only there.
+class TrainMode(NamedTuple):
+    """What layers of a padded batch that is split over devices need in training mode.
 
     Attributes:
-      valid: bool `[B]`, false for rows that only fill up a batch.
-      keys: one PRNG key for each example `[B]`.
-      axis_name: the axis of devices over which batch statistics are shared, or None.
+      valid: bool `[B]`, false for padding rows.
+      keys: one PRNG key per example `[B]`, for dropout.
+      axis_name: the mapped axis of devices over which batch statistics are shared, or None.
     """
 
     valid: chex.Array
-    keys: chex.Array
+    keys: chex.Array | None = None
     axis_name: str | None = None
 
 
-Mode = Training | Literal[False]
-
-
-class ModeLayer(nn.Module):
-    """A layer that does something else in training: it is called with `train` as well."""
+class TrainAwareLayer(nn.Module):
+    """A layer that behaves differently in training: it is called with `train` as its second argument."""
 
 
 class Classifier(nn.Module):
-    """A network as stages of layers and a classifier on top.
+    """A network of stages, which make feature maps, and a classifier on top.
 
-    A subclass defines `stages` and `classifier`. `module.apply(variables, images)` gives float32 logits `[B, C]` in
-    inference mode; `train=Training(...)` is training mode.
+    A subclass defines `stages` and `classifier`. `module.apply(variables, images)` returns float32 logits `[B, C]` in
+    inference mode. In a training loop of your own, pass `train=True`, a key for dropout, and collect the running
+    statistics of batch norm, as with any Flax module. `train=TrainMode(...)` adds what a padded batch on several
+    devices needs.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from cckd_jax import models
+    >>> module, images = models.create('resnet18', width=0.05, blocks=(1,)), jnp.ones((4, 8, 8, 3))
+    >>> variables = module.init(jax.random.key(0), images)
+    >>> logits, updates = module.apply(
+    ...     variables, images, train=True, rngs={'dropout': jax.random.key(1)}, mutable=['batch_stats']
+    ... )
+    >>> variables = {**variables, **updates}
 
     Attributes:
       num_classes: C.
-      width: what channel counts are multiplied by.
-      dtype: what is computed in; parameters, statistics and logits stay float32.
+      width: factor of all channel counts.
+      dtype: of the computation; parameters, statistics and logits are float32.
     """
 
     num_classes: int = 10
@@ -60,41 +68,43 @@ class Classifier(nn.Module):
         """All layers in order."""
         return (*(layer for stage in self.stages() for layer in stage), *self.classifier())
 
-    def features(self, images: chex.Array, train: Mode = False) -> tuple[chex.Array, ...]:
-        """The feature map after each stage, images float `[B, H, W, C]` in [0, 1]."""
-        maps = []
-        images = images.astype(self.dtype)
+    def features(self, images: chex.Array, train: TrainMode | bool = False) -> tuple[chex.Array, ...]:
+        """The feature map after each stage, for images float `[B, H, W, C]` in [0, 1]."""
+        feature_maps = []
+        values = images.astype(self.dtype)
         for stage in self.stages():
-            images = through(stage, images, train)
-            maps.append(images)
-        return tuple(maps)
+            values = apply_layers(stage, values, train)
+            feature_maps.append(values)
+        return tuple(feature_maps)
 
-    def head(self, features: chex.Array, train: Mode = False) -> chex.Array:
+    def head(self, features: chex.Array, train: TrainMode | bool = False) -> chex.Array:
         """Logits float32 `[B, C]` from the last feature map."""
-        return through(self.classifier(), features, train).astype(jnp.float32)
+        return apply_layers(self.classifier(), features, train).astype(jnp.float32)
 
-    def __call__(self, images: chex.Array, train: Mode = False) -> chex.Array:
+    def __call__(self, images: chex.Array, train: TrainMode | bool = False) -> chex.Array:
         return self.logits_and_features(images, train)[0]
 
-    def logits_and_features(self, images: chex.Array, train: Mode = False) -> tuple[chex.Array, tuple[chex.Array, ...]]:
-        """Both from one forward pass."""
+    def logits_and_features(
+        self, images: chex.Array, train: TrainMode | bool = False
+    ) -> tuple[chex.Array, tuple[chex.Array, ...]]:
+        """Logits and stage features from one forward pass."""
         features = self.features(images, train)
         return self.head(features[-1], train), features
 
     def scaled(self, channels: int) -> int:
-        """A channel count at this network's width, at least one."""
+        """A channel count times `width`, at least one."""
         return max(1, round(channels * self.width))
 
 
-def through(layers: tuple[Layer, ...], values: chex.Array, train: Mode) -> chex.Array:
-    """Values passed through layers in order; those that are of two minds are told the mode."""
+def apply_layers(layers: tuple[Layer, ...], values: chex.Array, train: TrainMode | bool) -> chex.Array:
+    """Applies layers in order, passing `train` to those that behave differently in training."""
     for layer in layers:
-        values = layer(values, train) if isinstance(layer, ModeLayer) else layer(values)
+        values = layer(values, train) if isinstance(layer, TrainAwareLayer) else layer(values)
     return values
 
 
 class Network(NamedTuple):
-    """A module with its variables: call it for logits, in inference mode.
+    """A module with its variables. Calling it returns logits, in inference mode.
 
     >>> import jax, jax.numpy as jnp
     >>> from cckd_jax import models
@@ -121,26 +131,28 @@ class Network(NamedTuple):
 
 
 def init(module: nn.Module, key: chex.PRNGKey, images: chex.Array) -> dict[str, Any]:
-    """Fresh variables of a module of this package or of a user's own."""
+    """Initial variables of a module of this package or of the user's own."""
     return module.init(key, images, **_inference(module))
 
 
 def train_forward(
-    module: nn.Module, variables: Mapping[str, Any], images: chex.Array, mode: Training
+    module: nn.Module, variables: Mapping[str, Any], images: chex.Array, mode: TrainMode
 ) -> tuple[chex.Array, tuple[chex.Array, ...], Any]:
     """One forward pass in training mode: (logits, stage features, new batch statistics).
 
-    A module that is not a `Classifier` has no stage features. If its `__call__` takes `train`, it gets True; its
-    dropout draws from one key a device, and its own batch norm sees its device's rows, the filling ones included.
+    A module that is not a `Classifier` has no stage features. If its `__call__` takes `train`, it receives True. Its
+    dropout draws from one key per device, and its batch norm sees the rows of one device, padding included.
     """
     if isinstance(module, Classifier):
-        (logits, features), moved = module.apply(
+        (logits, features), updates = module.apply(
             variables, images, mode, method='logits_and_features', mutable=['batch_stats']
         )
-        return logits, features, moved.get('batch_stats', {})
-    how = {'train': True} if _takes_train(module) else {}
-    (logits, moved) = module.apply(variables, images, **how, rngs={'dropout': mode.keys[0]}, mutable=['batch_stats'])
-    return logits.astype(jnp.float32), (), moved.get('batch_stats', {})
+        return logits, features, updates.get('batch_stats', {})
+    options = {'train': True} if _takes_train(module) else {}
+    (logits, updates) = module.apply(
+        variables, images, **options, rngs={'dropout': mode.keys[0]}, mutable=['batch_stats']
+    )
+    return logits.astype(jnp.float32), (), updates.get('batch_stats', {})
 
 
 def _inference(module: nn.Module) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How a network's weights are drawn: Flax's way, and those of the code that published accuracies come from."""
+"""Distributions of initial weights: Flax's defaults, and those of the code behind published accuracies."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from jax.nn.initializers import Initializer
 
 # Normal with variance 2 / (k^2 C_out), for grouped convolutions too.
 _FAN_OUT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
-# PyTorch's own for convolutions and dense layers: uniform within 1 / sqrt(k^2 C_in / groups).
+# PyTorch's default for convolutions and dense layers: uniform within 1 / sqrt(k^2 C_in / groups).
 _PYTORCH = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 
@@ -23,12 +23,12 @@ def _pytorch_bias(inputs: int) -> Initializer:
 
 
 class Initialization(NamedTuple):
-    """What the first weights are drawn from.
+    """Initializers of a network's layers.
 
     Attributes:
       conv: kernels of convolutions.
       dense: the kernel of the output layer.
-      bias: the output layer's bias, from its number of inputs.
+      bias: `(number of inputs) -> initializer` of the output layer's bias.
     """
 
     conv: Initializer
@@ -36,13 +36,13 @@ class Initialization(NamedTuple):
     bias: Callable[[int], Initializer] = _zeros
 
     def output(self, classes: int, inputs: int, dtype: Any) -> nn.Dense:
-        """The layer that gives the logits."""
+        """The layer that computes the logits."""
         return nn.Dense(classes, kernel_init=self.dense, bias_init=self.bias(inputs), dtype=dtype)
 
 
 FLAX = Initialization(nn.initializers.lecun_normal(), nn.initializers.lecun_normal())
 PYTORCH = Initialization(_PYTORCH, _PYTORCH, _pytorch_bias)
-# The networks for CIFAR of RepDistiller, whose accuracies the distillation papers compare.
+# RepDistiller's networks for CIFAR, whose accuracies distillation papers compare.
 RESNET = Initialization(_FAN_OUT, _PYTORCH, _pytorch_bias)
 WIDE_RESNET = Initialization(_FAN_OUT, _PYTORCH)
 VGG = MOBILENET = Initialization(_FAN_OUT, nn.initializers.normal(0.01))

@@ -1,4 +1,4 @@
-"""Layers that Flax has not, or has not as a masked, split batch or this machine wants them."""
+"""Layers that Flax lacks, or that need masking, cross-device statistics or a faster CPU lowering."""
 
 import dataclasses
 import zlib
@@ -11,21 +11,21 @@ import jax.numpy as jnp
 import numpy as np
 from jax.nn.initializers import Initializer
 
-from cckd_jax.models.base import Mode, ModeLayer, Training
+from cckd_jax.models.base import TrainAwareLayer, TrainMode
 from cckd_jax.models.convolution import conv as conv
 from cckd_jax.models.initialization import FLAX
 
 
 @dataclasses.dataclass(frozen=True)
 class MaxPool:
-    """Max pooling over square windows without padding; rows and columns that fill no window are dropped.
+    """Max pooling over square windows without padding; incomplete windows at the border are dropped.
 
-    Written as a maximum of slices because XLA:CPU takes several times as long for the gradient of `reduce_window`. As
-    there, of equal values the first has the whole gradient; `jnp.maximum` would divide it, which is slower.
+    It is a maximum of slices, because XLA:CPU takes several times as long for the gradient of `reduce_window`. As
+    there, the first of equal values receives the whole gradient; `jnp.maximum` would split it, which is slower.
 
     Attributes:
-      window: size of the square.
-      stride: step from one to the next.
+      window: side of the square.
+      stride: distance between windows.
     """
 
     window: int
@@ -57,9 +57,9 @@ def _(primals, tangents) -> tuple[chex.Array, chex.Array]:
 
 @dataclasses.dataclass(frozen=True)
 class LocalResponseNorm:
-    """Divides each channel by the energy of its neighbours.
+    """Local response normalization across channels, which Flax lacks.
 
-    $x_c / (k + a \\sum_{|d| \\le r} x_{c+d}^2)^b$, k > 0, with a not divided by the number of channels. Flax has none.
+    $x_c / (k + a \\sum_{|d| \\le r} x_{c+d}^2)^b$ with k > 0; a is not divided by the number of channels.
     """
 
     radius: int = 2
@@ -68,8 +68,8 @@ class LocalResponseNorm:
     bias: float = 1.0
 
     def __call__(self, images: chex.Array) -> chex.Array:
-        # A product with a banded matrix sums the neighbours, and roots raise to the usual power: sliced sums and `**`
-        # take XLA:CPU several times as long.
+        # A banded matrix product for the sum and roots for the power, because XLA:CPU takes several times as long for
+        # sliced sums and `**`.
         channels = np.arange(images.shape[-1])
         near = np.abs(channels[:, None] - channels) <= self.radius
         wide = images.astype(jnp.float32)
@@ -92,22 +92,23 @@ def global_average(images: chex.Array) -> chex.Array:
 
 
 def shuffle(values: chex.Array, groups: int) -> chex.Array:
-    """Deals the channels out, so that a grouped convolution sees all groups of the one before (arXiv:1707.01083).
+    """Channel shuffle, which lets a grouped convolution see all groups of the previous one (arXiv:1707.01083).
 
-    Of `groups` equal parts of the channels, first comes the first channel of each, then the second of each.
+    The output has the first channel of every group, then the second of every group, and so on.
 
     >>> shuffle(jnp.arange(6).reshape(1, 1, 1, 6), 2).ravel().tolist()
     [0, 3, 1, 4, 2, 5]
     """
-    parts = values.reshape(*values.shape[:-1], groups, -1)
-    return jnp.swapaxes(parts, -1, -2).reshape(values.shape)
+    grouped = values.reshape(*values.shape[:-1], groups, -1)
+    return jnp.swapaxes(grouped, -1, -2).reshape(values.shape)
 
 
-class BatchNorm(ModeLayer):
-    """Batch normalisation over the valid rows of all devices.
+class BatchNorm(TrainAwareLayer):
+    """Batch normalization over the valid rows of all devices.
 
-    Flax's own averages the devices' means, which is wrong where the last batch leaves them unequally many rows.
-    Momentum and epsilon are PyTorch's, which the CCKD paper used: running = 0.9 running + 0.1 batch.
+    Flax's `BatchNorm` averages the means of the devices, which is wrong if the last batch gives them different
+    numbers of rows. Momentum and epsilon are those of PyTorch, which the CCKD paper used:
+    running = 0.9 running + 0.1 batch.
     """
 
     dtype: Any = jnp.float32
@@ -115,7 +116,7 @@ class BatchNorm(ModeLayer):
     epsilon: float = 1e-5
 
     @nn.compact
-    def __call__(self, values: chex.Array, train: Training | bool = False) -> chex.Array:
+    def __call__(self, values: chex.Array, train: TrainMode | bool = False) -> chex.Array:
         features = values.shape[-1:]
         scale = self.param('scale', nn.initializers.ones, features)
         bias = self.param('bias', nn.initializers.zeros, features)
@@ -125,34 +126,36 @@ class BatchNorm(ModeLayer):
         (mean, var) = (running_mean.value, running_var.value)
         if train:
             (mean, var) = self._batch_statistics(wide, train)
-            keep = self.momentum
-            running_mean.value = keep * running_mean.value + (1 - keep) * mean
-            running_var.value = keep * running_var.value + (1 - keep) * var
-        across = lambda each: each.reshape((1,) * (values.ndim - 1) + features)
-        normal = (wide - across(mean)) * across(scale * jax.lax.rsqrt(var + self.epsilon)) + across(bias)
-        return normal.astype(self.dtype)
+            momentum = self.momentum
+            running_mean.value = momentum * running_mean.value + (1 - momentum) * mean
+            running_var.value = momentum * running_var.value + (1 - momentum) * var
+        expand = lambda statistic: statistic.reshape((1,) * (values.ndim - 1) + features)
+        normalized = (wide - expand(mean)) * expand(scale * jax.lax.rsqrt(var + self.epsilon)) + expand(bias)
+        return normalized.astype(self.dtype)
 
-    def _batch_statistics(self, values: chex.Array, train: Training) -> tuple[chex.Array, chex.Array]:
+    def _batch_statistics(self, values: chex.Array, train: TrainMode | bool) -> tuple[chex.Array, chex.Array]:
+        if not isinstance(train, TrainMode):
+            train = TrainMode(jnp.ones(len(values), bool))
         axes = tuple(range(values.ndim - 1))
         mask = train.valid.reshape((-1,) + (1,) * (values.ndim - 1))
-        total = lambda each: each if train.axis_name is None else jax.lax.psum(each, train.axis_name)
-        # Of no examples all is 0, and not NaN, which would end a run in which a batch keeps nobody.
+        total = lambda local: local if train.axis_name is None else jax.lax.psum(local, train.axis_name)
+        # Without any valid row the statistics are 0 and not NaN, which would end a run whose gate drops a whole batch.
         count = jnp.maximum(total(jnp.sum(train.valid) * np.prod(values.shape[1:-1], dtype=np.float32)), 1)
         mean = total(jnp.sum(jnp.where(mask, values, 0), axes)) / count
         centred = values - mean.reshape((1,) * (values.ndim - 1) + mean.shape)
         return mean, total(jnp.sum(jnp.where(mask, jnp.square(centred), 0), axes)) / count
 
 
-class ConvNorm(ModeLayer):
-    """A convolution without bias that keeps the size at stride 1, and batch norm.
+class ConvNorm(TrainAwareLayer):
+    """A size-preserving convolution without bias, then batch norm.
 
     Attributes:
-      features: channels that it gives.
+      features: channels of the output.
       size: of the square kernel, odd.
-      stride: from one place to the next.
-      groups: of channels, each with a convolution of its own.
-      kernel_init: what the kernel is drawn from.
-      dtype: what is computed in.
+      stride: of the convolution.
+      groups: of channels, convolved separately.
+      kernel_init: of the kernel.
+      dtype: of the computation.
     """
 
     features: int
@@ -163,7 +166,7 @@ class ConvNorm(ModeLayer):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, values: chex.Array, train: Mode = False) -> chex.Array:
+    def __call__(self, values: chex.Array, train: TrainMode | bool = False) -> chex.Array:
         values = conv(
             self.features,
             self.size,
@@ -177,21 +180,24 @@ class ConvNorm(ModeLayer):
         return BatchNorm(dtype=self.dtype)(values, train)
 
 
-class Dropout(ModeLayer):
-    """Dropout drawn for each example from its own key, so that neither devices nor batch layout change it.
+class Dropout(TrainAwareLayer):
+    """Dropout with one key per example, so that neither the devices nor the batch layout change it.
+
+    With `train=True` the keys derive from the `dropout` stream of `rngs`.
 
     Attributes:
-      rate: share of the activations that are dropped, in [0, 1).
+      rate: fraction of the activations that are dropped, in [0, 1).
     """
 
     rate: float
 
     @nn.compact
-    def __call__(self, values: chex.Array, train: Training | bool = False) -> chex.Array:
+    def __call__(self, values: chex.Array, train: TrainMode | bool = False) -> chex.Array:
         if not train or self.rate == 0:
             return values
+        keys = train.keys if isinstance(train, TrainMode) else jax.random.split(self.make_rng('dropout'), len(values))
         layer = zlib.crc32('/'.join(self.path).encode())
         keep = jax.vmap(
             lambda key: jax.random.bernoulli(jax.random.fold_in(key, layer), 1 - self.rate, values.shape[1:])
-        )(train.keys)
+        )(keys)
         return jnp.where(keep, values / (1 - self.rate), 0).astype(values.dtype)

@@ -9,8 +9,8 @@ from cckd_jax.models.base import Classifier, Layer
 class LeNet5(Classifier):
     """Two 5x5 convolutions with 2x2 max pools, then dense layers of 120, 84 and `num_classes`.
 
-    61,706 parameters at 28x28x1 and ten classes; at width 0.5, which is of the convolutions alone, 35,820. Layer sizes
-    follow from the paper's counts (about 62K and 36K); it gives no others.
+    It has 61,706 parameters at 28x28x1 and ten classes, and 35,820 at width 0.5, which scales only the convolutions.
+    The CCKD paper gives only parameter counts (about 62K and 36K); the layer sizes are chosen to match them.
     """
 
     def setup(self):

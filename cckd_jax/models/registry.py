@@ -1,4 +1,4 @@
-"""Networks by name or by import path, and whether one takes the images it is to be given."""
+"""Networks by name or import path, and the check that a network accepts images of a shape."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from cckd_jax.models import base
 from cckd_jax.models.alexnet import AlexNet
 from cckd_jax.models.lenet import LeNet5
 from cckd_jax.models.mobilenet import MobileNetV2
-from cckd_jax.models.resnet import FOURFOLD, THIN, ResNet
+from cckd_jax.models.resnet import CIFAR_NARROW, CIFAR_X4, ResNet
 from cckd_jax.models.shufflenet import ShuffleNetV1, ShuffleNetV2
 from cckd_jax.models.vgg import VGG
 from cckd_jax.models.wide_resnet import WideResNet
@@ -26,10 +26,10 @@ MODELS: Mapping[str, Callable[..., nn.Module]] = {
     'alexnet_half': functools.partial(AlexNet, width=0.5),
     'resnet18': functools.partial(ResNet, blocks=(2, 2, 2, 2)),
     'resnet34': functools.partial(ResNet, blocks=(3, 4, 6, 3)),
-    'resnet56': functools.partial(ResNet, blocks=(9, 9, 9), **THIN),
-    'resnet8x4': functools.partial(ResNet, blocks=(1, 1, 1), **FOURFOLD),
-    'resnet20x4': functools.partial(ResNet, blocks=(3, 3, 3), **FOURFOLD),
-    'resnet32x4': functools.partial(ResNet, blocks=(5, 5, 5), **FOURFOLD),
+    'resnet56': functools.partial(ResNet, blocks=(9, 9, 9), **CIFAR_NARROW),
+    'resnet8x4': functools.partial(ResNet, blocks=(1, 1, 1), **CIFAR_X4),
+    'resnet20x4': functools.partial(ResNet, blocks=(3, 3, 3), **CIFAR_X4),
+    'resnet32x4': functools.partial(ResNet, blocks=(5, 5, 5), **CIFAR_X4),
     'wrn40_2': WideResNet,
     'vgg8': VGG,
     'vgg13': functools.partial(VGG, blocks=(2, 2, 2, 2, 2)),
@@ -40,16 +40,16 @@ MODELS: Mapping[str, Callable[..., nn.Module]] = {
 
 
 def create(name: str, num_classes: int = 10, **options: Any) -> nn.Module:
-    """Returns the network of that name; `.init(key, images)` and `.apply(variables, images)` need nothing more.
+    """Returns a network; `.init(key, images)` and `.apply(variables, images)` need no further argument.
 
     Args:
-      name: a key of `MODELS`, or `package.module:factory` for a Flax Linen module of one's own; the factory is called
+      name: a key of `MODELS`, or `package.module:factory` for a Flax Linen module of your own; the factory is called
         with `num_classes` and the options.
       num_classes: C.
       **options: fields of the network's class, such as `width` or `dtype`.
 
     Raises:
-      InputError: there is no network of that name, the path does not resolve, or an option is not one.
+      InputError: the name is unknown, the path does not resolve, or the network has no such option.
 
     >>> import jax, jax.numpy as jnp
     >>> lenet = create('lenet5_half')
@@ -61,14 +61,14 @@ def create(name: str, num_classes: int = 10, **options: Any) -> nn.Module:
     try:
         module = factory(num_classes=num_classes, **options)
     except TypeError as error:
-        raise InputError(f'model {name!r} cannot be made with num_classes={num_classes}, {options}: {error}') from None
+        raise InputError(f'cannot create model {name!r} with num_classes={num_classes}, {options}: {error}') from None
     if not isinstance(module, nn.Module):
-        raise InputError(f'model {name!r} gives {type(module).__name__}, not a Flax Linen module')
+        raise InputError(f'model {name!r} is a {type(module).__name__}, not a Flax Linen module')
     return module
 
 
-def check_fits(name: str, module: nn.Module, image_shape: tuple[int, int, int], num_classes: int) -> None:
-    """Raises InputError for images that a network cannot take, without computing anything."""
+def check_image_shape(name: str, module: nn.Module, image_shape: tuple[int, int, int], num_classes: int) -> None:
+    """Raises InputError if a network does not accept images of this shape; only shapes are evaluated."""
     images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
 
     def shapes(images: jax.Array) -> tuple[Any, Any]:
@@ -78,17 +78,15 @@ def check_fits(name: str, module: nn.Module, image_shape: tuple[int, int, int], 
 
     try:
         (logits, features) = jax.eval_shape(shapes, images)
-    except Exception as error:  # a user's module may raise anything; XLA and Flax raise their own for bad shapes
+    except Exception as error:  # a user's module may raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        cause = 'too small for it' if isinstance(module, base.Classifier) else 'see what it says'
-        raise InputError(f'{name} cannot take images of {_text(image_shape)}, {cause}: {reason}') from None
+        hint = ' (too small for it)' if isinstance(module, base.Classifier) else ''
+        raise InputError(f'{name} cannot take images of {_text(image_shape)}{hint}: {reason}') from None
     if any(0 in stage.shape for stage in features):
-        raise InputError(
-            f'{name} cannot take images of {_text(image_shape)}, too small for it: nothing is left of them'
-        )
+        raise InputError(f'{name} cannot take images of {_text(image_shape)} (too small for it): no pixels are left')
     if logits.shape != (2, num_classes):
         raise InputError(
-            f'{name} gives outputs of shape {logits.shape} for 2 images; {num_classes} classes need (2, {num_classes})'
+            f'{name} returns shape {logits.shape} for 2 images; {num_classes} classes need (2, {num_classes})'
         )
 
 

@@ -1,4 +1,4 @@
-"""ResNets with the CIFAR stem: the second SVHN pair of the CCKD paper, and those of CRD's networks for CIFAR-100."""
+"""ResNets with the CIFAR stem: the second SVHN pair of the CCKD paper, and CRD's networks for CIFAR-100."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -10,18 +10,18 @@ import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
 from cckd_jax.models import layers
-from cckd_jax.models.base import Classifier, Layer, Mode, ModeLayer
+from cckd_jax.models.base import Classifier, Layer, TrainAwareLayer, TrainMode
 from cckd_jax.models.initialization import FLAX, RESNET, Initialization
 
 
-class BasicBlock(ModeLayer):
-    """Two 3x3 convolutions around a shortcut, which is projected where shapes change (arXiv:1512.03385).
+class BasicBlock(TrainAwareLayer):
+    """Two 3x3 convolutions and a shortcut, which is projected if shapes change (arXiv:1512.03385).
 
     Attributes:
       channels: of both convolutions.
       stride: of the first.
       kernel_init: of all convolutions.
-      dtype: what is computed in.
+      dtype: of the computation.
     """
 
     channels: int
@@ -30,7 +30,7 @@ class BasicBlock(ModeLayer):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, values: chex.Array, train: Mode = False) -> chex.Array:
+    def __call__(self, values: chex.Array, train: TrainMode | bool = False) -> chex.Array:
         norm = lambda: layers.BatchNorm(dtype=self.dtype)
         conv = lambda size, stride: layers.conv(
             self.channels,
@@ -49,17 +49,17 @@ class BasicBlock(ModeLayer):
 
 
 class ResNet(Classifier):
-    """Stages of basic blocks, each with twice the channels of the one before, after a 3x3 convolution without a pool.
+    """A 3x3 convolution without pooling, then stages of basic blocks; each stage doubles the channels.
 
-    At 32x32x3 and ten classes 11,173,962 parameters with blocks (2, 2, 2, 2), 21,282,122 with (3, 4, 6, 3). CRD's
-    (arXiv:1910.10699) have three stages; at a hundred classes resnet56 861,620 parameters, resnet8x4 1,233,540,
-    resnet20x4 4,333,700 and resnet32x4 7,433,860.
+    At 32x32x3 and ten classes it has 11,173,962 parameters with blocks (2, 2, 2, 2), and 21,282,122 with (3, 4, 6, 3).
+    CRD's networks (arXiv:1910.10699) have three stages; at a hundred classes resnet56 has 861,620 parameters,
+    resnet8x4 1,233,540, resnet20x4 4,333,700 and resnet32x4 7,433,860.
 
     Attributes:
-      blocks: how many in each stage.
+      blocks: the number of blocks per stage.
       stem_channels: of the first convolution.
       channels: of the first stage.
-      initialization: what weights are drawn from.
+      initialization: distribution of the initial weights.
     """
 
     blocks: tuple[int, ...] = (2, 2, 2, 2)
@@ -91,6 +91,6 @@ class ResNet(Classifier):
         return (layers.global_average, self.output)
 
 
-# CRD's networks for CIFAR-100, and those of which it says x4: the stem has twice the channels, the stages four times.
-THIN: Mapping[str, Any] = MappingProxyType({'stem_channels': 16, 'channels': 16, 'initialization': RESNET})
-FOURFOLD: Mapping[str, Any] = MappingProxyType({'stem_channels': 32, 'channels': 64, 'initialization': RESNET})
+# CRD's networks for CIFAR-100. In the x4 variants the stem has twice the channels, the stages four times.
+CIFAR_NARROW: Mapping[str, Any] = MappingProxyType({'stem_channels': 16, 'channels': 16, 'initialization': RESNET})
+CIFAR_X4: Mapping[str, Any] = MappingProxyType({'stem_channels': 32, 'channels': 64, 'initialization': RESNET})

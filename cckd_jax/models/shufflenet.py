@@ -1,6 +1,6 @@
-"""ShuffleNet (arXiv:1707.01083) and ShuffleNetV2 (arXiv:1807.11164) for 32x32 images, as in CRD's for CIFAR-100.
+"""ShuffleNet (arXiv:1707.01083) and ShuffleNetV2 (arXiv:1807.11164) for 32x32 images, as CRD defines them.
 
-There the stem is a 1x1 convolution without a pool, and V1 has ReLU after its depthwise convolution too.
+The stem is a 1x1 convolution without pooling, and V1 also has ReLU after its depthwise convolution.
 """
 
 from typing import Any
@@ -10,22 +10,22 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from cckd_jax.models import layers
-from cckd_jax.models.base import Classifier, Layer, Mode, ModeLayer
+from cckd_jax.models.base import Classifier, Layer, TrainAwareLayer, TrainMode
 from cckd_jax.models.initialization import PYTORCH
 
 _GROUPS = 3
 
 
-class ShuffleUnit(ModeLayer):
-    """A grouped 1x1 convolution to few channels, a shuffle, a depthwise 3x3 convolution, and a grouped 1x1 one.
+class ShuffleUnit(TrainAwareLayer):
+    """A grouped 1x1 convolution to a quarter of the channels, a shuffle, a depthwise 3x3 and a grouped 1x1 convolution.
 
-    At stride 1 the input is added; at stride 2 its average pool is laid beside.
+    At stride 1 the input is added; at stride 2 its average pool is concatenated.
 
     Attributes:
-      channels: what it gives.
+      channels: of the output.
       stride: 1 or 2.
       first_groups: of the first convolution; 1 after the stem, which has few channels.
-      dtype: what is computed in.
+      dtype: of the computation.
     """
 
     channels: int
@@ -34,14 +34,14 @@ class ShuffleUnit(ModeLayer):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, values: chex.Array, train: Mode = False) -> chex.Array:
-        how = {'kernel_init': PYTORCH.conv, 'dtype': self.dtype}
+    def __call__(self, values: chex.Array, train: TrainMode | bool = False) -> chex.Array:
+        options = {'kernel_init': PYTORCH.conv, 'dtype': self.dtype}
         new = self.channels if self.stride == 1 else self.channels - values.shape[-1]
-        few = _in_groups(new / 4)
-        inner = nn.relu(layers.ConvNorm(few, groups=self.first_groups, **how)(values, train))
+        hidden = _in_groups(new / 4)
+        inner = nn.relu(layers.ConvNorm(hidden, groups=self.first_groups, **options)(values, train))
         inner = layers.shuffle(inner, self.first_groups)
-        inner = nn.relu(layers.ConvNorm(few, 3, self.stride, groups=few, **how)(inner, train))
-        inner = layers.ConvNorm(new, groups=_GROUPS, **how)(inner, train)
+        inner = nn.relu(layers.ConvNorm(hidden, 3, self.stride, groups=hidden, **options)(inner, train))
+        inner = layers.ConvNorm(new, groups=_GROUPS, **options)(inner, train)
         if self.stride == 1:
             return nn.relu(inner + values)
         pooled = nn.avg_pool(values, (3, 3), (2, 2), ((1, 1), (1, 1)))
@@ -51,10 +51,10 @@ class ShuffleUnit(ModeLayer):
 class ShuffleNetV1(Classifier):
     """Three stages of units with 240, 480 and 960 channels in three groups: the paper's 1x (g = 3).
 
-    At a hundred classes 949,258 parameters.
+    At a hundred classes it has 949,258 parameters.
 
     Attributes:
-      blocks: how many units in each stage; the first halves the image.
+      blocks: the number of units per stage; the first of a stage halves the image.
     """
 
     blocks: tuple[int, int, int] = (4, 8, 4)
@@ -80,15 +80,15 @@ class ShuffleNetV1(Classifier):
         return (layers.global_average, self.output)
 
 
-class ShuffleUnitV2(ModeLayer):
-    """Half of the channels go through three convolutions and half go by; then they are shuffled.
+class ShuffleUnitV2(TrainAwareLayer):
+    """Three convolutions on half of the channels and the identity on the other half, then a shuffle.
 
-    At stride 2 both halves are made of all channels, and what goes by has two convolutions of its own.
+    At stride 2 both halves take all input channels, and two convolutions replace the identity.
 
     Attributes:
-      channels: what it gives.
+      channels: of the output.
       stride: 1 or 2.
-      dtype: what is computed in.
+      dtype: of the computation.
     """
 
     channels: int
@@ -96,7 +96,7 @@ class ShuffleUnitV2(ModeLayer):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, values: chex.Array, train: Mode = False) -> chex.Array:
+    def __call__(self, values: chex.Array, train: TrainMode | bool = False) -> chex.Array:
         half = self.channels // 2
         pointwise = lambda values: nn.relu(
             layers.ConvNorm(half, kernel_init=PYTORCH.conv, dtype=self.dtype)(values, train)
@@ -110,28 +110,28 @@ class ShuffleUnitV2(ModeLayer):
             dtype=self.dtype,
         )(values, train)
         if self.stride == 1:
-            (aside, through) = jnp.split(values, 2, -1)
+            (identity_half, convolved_half) = jnp.split(values, 2, -1)
         else:
-            (aside, through) = (pointwise(depthwise(values)), values)
-        through = pointwise(depthwise(pointwise(through)))
-        return layers.shuffle(jnp.concatenate([aside, through], -1), 2)
+            (identity_half, convolved_half) = (pointwise(depthwise(values)), values)
+        convolved_half = pointwise(depthwise(pointwise(convolved_half)))
+        return layers.shuffle(jnp.concatenate([identity_half, convolved_half], -1), 2)
 
 
 class ShuffleNetV2(Classifier):
     """Three stages of units with 116, 232 and 464 channels, and a 1x1 convolution to 1,024: the paper's 1x.
 
-    At a hundred classes 1,355,528 parameters. The last convolution belongs to the last stage, as where CA-MKD takes
+    At a hundred classes it has 1,355,528 parameters. The last convolution belongs to the last stage, as in CA-MKD's
     features.
 
     Attributes:
-      blocks: how many units in each stage; the first halves the image.
+      blocks: the number of units per stage; the first of a stage halves the image.
     """
 
     blocks: tuple[int, int, int] = (4, 8, 4)
 
     def setup(self):
-        how = {'bias': False, 'kernel_init': PYTORCH.conv, 'dtype': self.dtype}
-        self.stem = layers.conv(self.scaled(24), 1, **how)
+        options = {'bias': False, 'kernel_init': PYTORCH.conv, 'dtype': self.dtype}
+        self.stem = layers.conv(self.scaled(24), 1, **options)
         self.stem_norm = layers.BatchNorm(dtype=self.dtype)
         self.groups = [
             [
@@ -141,7 +141,7 @@ class ShuffleNetV2(Classifier):
             for stage, count in enumerate(self.blocks)
         ]
         last = self.scaled(1024)
-        self.last = layers.conv(last, 1, **how)
+        self.last = layers.conv(last, 1, **options)
         self.last_norm = layers.BatchNorm(dtype=self.dtype)
         self.output = PYTORCH.output(self.num_classes, last, self.dtype)
 
@@ -154,5 +154,5 @@ class ShuffleNetV2(Classifier):
 
 
 def _in_groups(channels: float) -> int:
-    """The nearest number of channels that divides into groups, at least one each."""
+    """The nearest channel count that is divisible by the number of groups, at least one per group."""
     return _GROUPS * max(1, round(channels / _GROUPS))

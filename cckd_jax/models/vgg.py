@@ -1,4 +1,4 @@
-"""VGG (arXiv:1409.1556) for 32x32 images, with batch norm and one dense layer, as in CRD's networks for CIFAR-100."""
+"""VGG (arXiv:1409.1556) for 32x32 images, with batch norm and one dense layer, as CRD defines it for CIFAR-100."""
 
 import flax.linen as nn
 
@@ -10,13 +10,13 @@ _CHANNELS = (64, 128, 256, 512, 512)
 
 
 class VGG(Classifier):
-    """Five blocks of 3x3 convolutions with 64, 128, 256, 512 and 512 channels, and pools between the first four.
+    """Five blocks of 3x3 convolutions with 64, 128, 256, 512 and 512 channels; max pools follow the first three.
 
-    At a hundred classes VGG-8 has 3,965,028 parameters (one convolution a block), VGG-13 9,462,180 (two). The first
-    stage is the first two blocks, so that stages are counted as in networks whose stem is part of their first.
+    At a hundred classes VGG-8 has 3,965,028 parameters (one convolution per block) and VGG-13 9,462,180 (two). The
+    first two blocks form the first stage, so that stages correspond to those of networks with a stem.
 
     Attributes:
-      blocks: how many convolutions in each.
+      blocks: the number of convolutions per block.
     """
 
     blocks: tuple[int, int, int, int, int] = (1, 1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Wide residual networks (arXiv:1605.07146), as in CRD's networks for CIFAR-100."""
+"""Wide residual networks (arXiv:1605.07146), as CRD defines them for CIFAR-100."""
 
 from typing import Any
 
@@ -7,19 +7,19 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from cckd_jax.models import layers
-from cckd_jax.models.base import Classifier, Layer, Mode, ModeLayer
+from cckd_jax.models.base import Classifier, Layer, TrainAwareLayer, TrainMode
 from cckd_jax.models.initialization import WIDE_RESNET
 
 
-class PreActivationBlock(ModeLayer):
-    """Batch norm and ReLU before each of two 3x3 convolutions, around a shortcut.
+class PreActivationBlock(TrainAwareLayer):
+    """Batch norm and ReLU before each of two 3x3 convolutions, and a shortcut.
 
-    Where shapes change, what is projected are the values after the first ReLU.
+    If shapes change, the shortcut projects the values after the first ReLU.
 
     Attributes:
       channels: of both convolutions.
       stride: of the first.
-      dtype: what is computed in.
+      dtype: of the computation.
     """
 
     channels: int
@@ -27,7 +27,7 @@ class PreActivationBlock(ModeLayer):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, values: chex.Array, train: Mode = False) -> chex.Array:
+    def __call__(self, values: chex.Array, train: TrainMode | bool = False) -> chex.Array:
         active = lambda values: nn.relu(layers.BatchNorm(dtype=self.dtype)(values, train))
         conv = lambda size, stride: layers.conv(
             self.channels,
@@ -47,13 +47,13 @@ class PreActivationBlock(ModeLayer):
 
 
 class WideResNet(Classifier):
-    """Stages of pre-activation blocks after a narrow 3x3 convolution; the last stage ends with batch norm and ReLU.
+    """A narrow 3x3 convolution, then stages of pre-activation blocks; the last stage ends with batch norm and ReLU.
 
-    At 32x32x3 and a hundred classes WRN-40-2 has 2,255,156 parameters: six blocks a stage, widened twice.
+    At 32x32x3 and a hundred classes WRN-40-2 has 2,255,156 parameters: six blocks per stage, width factor 2.
 
     Attributes:
-      blocks: how many in each stage.
-      channels: of the first stage; each has twice those of the one before.
+      blocks: the number of blocks per stage.
+      channels: of the first stage; each stage doubles them.
     """
 
     blocks: tuple[int, ...] = (6, 6, 6)
