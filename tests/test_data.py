@@ -1,4 +1,8 @@
+import dataclasses
+import io
+import shutil
 import sys
+import zipfile
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +14,7 @@ from PIL import Image
 
 from cckd_jax import data
 from cckd_jax.data import datasets, prepare
+from cckd_jax.data.digits_builder import Digits
 from cckd_jax.errors import InputError
 
 
@@ -161,36 +166,88 @@ def test_a_copy_in_another_format_is_one_line(tmp_path):
     prepare_tiny_mnist(tmp_path)
     info = tmp_path / 'mnist' / '3.0.1' / 'dataset_info.json'
     info.write_text(info.read_text().replace('array_record', 'tfrecord'))
-    with pytest.raises(InputError, match='prepared there in another format than ArrayRecord; prepare it elsewhere'):
+    with pytest.raises(InputError, match='prepared in another format than ArrayRecord; prepare it in another folder'):
         data.load('mnist', data_dir=str(tmp_path))
 
 
 def test_digits_prepared_by_two_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    prepare_digits = data.datasets.Digits.download_and_prepare
+    prepare_digits = Digits.download_and_prepare
 
     def beaten(self):
         prepare_digits(self)
         raise FileExistsError('another process was faster')
 
-    monkeypatch.setattr(data.datasets.Digits, 'download_and_prepare', beaten)
+    monkeypatch.setattr(Digits, 'download_and_prepare', beaten)
     assert len(data.load('digits').train) == 1437
 
 
-def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
-    (tmp_path / 'file').write_text('')
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
-    with pytest.raises(InputError, match=r'cannot write the digits to .*; set XDG_CACHE_HOME'):
-        data.load('digits')
+@pytest.mark.parametrize('error', [OSError('no space left'), RuntimeError('the writer failed')])
+def test_digits_load_without_a_cache(tmp_path, monkeypatch, digits, error):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+
+    def full(self):
+        raise error
+
+    monkeypatch.setattr(Digits, 'download_and_prepare', full)
+    without = data.load('digits')
+    for split in ('train', 'test'):
+        assert getattr(without, split).fingerprint() == getattr(digits, split).fingerprint()
+
+
+@pytest.mark.parametrize('damage', [lambda path: path.write_text(''), lambda path: path.write_bytes(b'{"\xff')])
+@pytest.mark.parametrize('file', ['dataset_info.json', '*-train.array_record*'])
+def test_damaged_digits_in_the_cache_are_made_again(tmp_path, monkeypatch, digits, file, damage):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    data.load('digits')
+    shutil.rmtree(tmp_path / 'cckd_jax' / 'decoded')
+    (path,) = tmp_path.glob(f'cckd_jax/digits/28x28x1/1.0.0/{file}')
+    damage(path)
+    assert data.load('digits').train.fingerprint() == digits.train.fingerprint()
+    monkeypatch.setattr(Digits, 'download_and_prepare', lambda self: pytest.fail('prepared a second time'))
+    data.load('digits')
 
 
 def test_a_damaged_data_set_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    data.load('digits')
-    (file,) = tmp_path.glob('cckd_jax/digits/28x28x1/1.0.0/*-train.array_record*')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    prepare_tiny_mnist(tmp_path)
+    (file,) = tmp_path.glob('mnist/*/*-train.array_record*')
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(InputError, match="cannot read train of 'digits'"):
-        data.load('digits')
+    with pytest.raises(InputError, match="cannot read train of 'mnist'"):
+        data.load('mnist', data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda images, labels: (images[:, :20, :20], labels),
+        lambda images, labels: (images.astype(np.float32), labels),
+        lambda images, labels: (images, labels + 100),
+        lambda images, labels: (images, labels - 1),
+        lambda images, labels: (images[:-1], labels[:-1]),
+        lambda images, labels: (images, labels.astype(np.int64)),
+        lambda images, labels: (images.astype(object), labels),
+    ],
+    ids=['size', 'float', 'large labels', 'negative labels', 'fewer', 'wide labels', 'objects'],
+)
+def test_arrays_in_the_cache_that_are_not_the_data_set_are_replaced(tmp_path, monkeypatch, change):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    prepare_tiny_mnist(tmp_path)
+    first = data.load('mnist', data_dir=str(tmp_path)).train
+    (path,) = (tmp_path / 'cache').rglob('mnist-train-*.npz')
+    (images, labels) = change(first.images, first.labels)
+    np.savez(path, images=images, labels=labels)
+    for _ in range(2):
+        assert data.load('mnist', data_dir=str(tmp_path)).train.fingerprint() == first.fingerprint()
+        monkeypatch.setattr(datasets, '_read', lambda *a: pytest.fail('decoded a second time'))
+
+
+def test_a_split_is_a_value_of_two_arrays():
+    split = data.Split(np.zeros((3, 2, 2, 1), np.uint8), np.arange(3, dtype=np.int32))
+    assert len(split) == 3
+    shifted = dataclasses.replace(split, labels=split.labels + 1)
+    assert shifted.take(np.array([2])).labels.tolist() == [3]
+    assert shifted.fingerprint() != split.fingerprint()
 
 
 def write_npz(path, **changes):
@@ -236,7 +293,18 @@ def test_gray_images_columns_of_labels_and_unit_floats(tmp_path):
         ({'x_train': np.zeros((20, 9, 8, 3), np.int64)}, 'must be uint8'),
         ({'y_train': np.zeros(20)}, 'must be ints'),
         ({'y_train': np.full(20, -1)}, 'has the label -1'),
-        ({'y_train': np.zeros(20, int), 'y_test': np.zeros(6, int)}, 'has one class alone'),
+        ({'y_train': np.full(20, 2**32 + 1)}, 'y_train of .* has the label 4294967297; class indices must be below'),
+        ({'y_test': np.full(6, 2**31)}, 'y_test of .* has the label 2147483648'),
+        ({'y_train': np.full(20, 10**9)}, 'has the label 1000000000'),
+        (
+            {'y_train': np.arange(20) % 3 + 1, 'y_test': np.full(6, 1)},
+            'begin at 1, .* subtract 1 from y_train',
+        ),
+        ({'y_train': np.zeros(0, int)}, 'y_train of .* has no labels'),
+        ({'x_train': np.zeros((20, 3, 9, 8), np.uint8)}, r'looks like \[N, C, H, W\]; .* x_train.transpose'),
+        ({'x_train': np.zeros((0, 9, 8, 3))}, 'x_train of .* has no images'),
+        ({'x_test': np.full((6, 9, 8, 3), None)}, 'it holds Python objects; save plain arrays'),
+        ({'y_train': np.zeros(20, int), 'y_test': np.zeros(6, int)}, 'has only one class'),
     ],
 )
 def test_bad_data_sets_of_ones_own_are_refused(tmp_path, changes, said):
@@ -249,8 +317,72 @@ def test_files_that_are_no_data_set_are_refused(tmp_path):
     with pytest.raises(InputError, match='no data set at'):
         data.load(str(tmp_path / 'absent.npz'))
     (tmp_path / 'text.npz').write_text('text')
-    with pytest.raises(InputError, match='cannot be read as'):
+    with pytest.raises(InputError, match=r'cannot read .*text\.npz as \.npz'):
         data.load(str(tmp_path / 'text.npz'))
+
+
+def _with_compression_method(content):
+    content = bytearray(content)
+    for signature, offset in ((b'PK\x03\x04', 8), (b'PK\x01\x02', 10)):
+        start = content.find(signature)
+        while start >= 0:
+            content[start + offset] = 97  # WavPack, which Python cannot read
+            start = content.find(signature, start + 1)
+    return content
+
+
+def _encrypted(content):
+    content = bytearray(content)
+    for signature, offset in ((b'PK\x03\x04', 6), (b'PK\x01\x02', 8)):
+        start = content.find(signature)
+        while start >= 0:
+            content[start + offset] |= 1
+            start = content.find(signature, start + 1)
+    return content
+
+
+def _damaged(content):
+    content = bytearray(content)
+    content[100:140] = b'\xff' * 40
+    return content
+
+
+@pytest.mark.parametrize('damage', [_with_compression_method, _encrypted, _damaged])
+def test_unreadable_archives_are_one_line(tmp_path, damage):
+    path = tmp_path / 'own.npz'
+    arrays = write_npz(path)
+    np.savez_compressed(path, **arrays)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match=r'cannot read .*own\.npz as \.npz') as caught:
+        data.load(str(path))
+    assert '\n' not in str(caught.value)
+
+
+def test_a_header_that_claims_terabytes_is_one_line(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {'descr': '|u1', 'fortran_order': False, 'shape': (10**11, 28, 28, 1)})
+    with zipfile.ZipFile(tmp_path / 'own.npz', 'w') as archive:
+        archive.writestr('x_train.npy', header.getvalue())
+    with pytest.raises(InputError, match=r'cannot read .*own\.npz as \.npz'):
+        data.load(str(tmp_path / 'own.npz'))
+
+
+def test_further_arrays_and_names_of_any_script_do_no_harm(tmp_path):
+    write_npz(tmp_path / 'données.NPZ', **{'größe': np.zeros(3), 'objects': np.full(2, None)})
+    (tmp_path / 'données.NPZ.npz').rename(tmp_path / 'données.NPZ')
+    assert data.load(str(tmp_path / 'données.NPZ')).num_classes == 4
+
+
+def test_paths_that_are_no_npz_are_refused(tmp_path):
+    for name, message in (
+        (str(tmp_path), 'is a folder; give digits, a name of TFDS such as mnist, or a file FILE.npz'),
+        (str(tmp_path / 'images.h5'), 'is no name of TFDS; give digits'),
+        ('~nosuchuser/own.npz', "the home folder in '~nosuchuser/own.npz' is unknown"),
+        ('rgb.npy', 'unknown data set|is no name of TFDS'),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            data.load(name)
+        assert '\n' not in str(caught.value)
 
 
 def test_svhn_through_tfdss_own_builder(tmp_path, monkeypatch):
@@ -280,7 +412,9 @@ def test_svhn_through_tfdss_own_builder(tmp_path, monkeypatch):
     svhn = data.load('svhn_cropped', data_dir=str(tmp_path))
     assert (len(svhn.train), len(svhn.test), svhn.num_classes) == (25, 12, 10)
     for part, split in (('train', svhn.train), ('test', svhn.test)):
-        assert {image.tobytes(): label for image, label in zip(*split, strict=True)} == written[part]
+        assert {image.tobytes(): label for image, label in zip(split.images, split.labels, strict=True)} == written[
+            part
+        ]
 
 
 def test_cifar100_through_tfdss_own_builder(tmp_path, monkeypatch):
@@ -313,7 +447,9 @@ def test_cifar100_through_tfdss_own_builder(tmp_path, monkeypatch):
     cifar = data.load('cifar100', data_dir=str(tmp_path))
     assert (len(cifar.train), len(cifar.test), cifar.num_classes, cifar.image_shape) == (120, 30, 100, (32, 32, 3))
     for part, split in (('train', cifar.train), ('test', cifar.test)):
-        assert {image.tobytes(): label for image, label in zip(*split, strict=True)} == written[part]
+        assert {image.tobytes(): label for image, label in zip(split.images, split.labels, strict=True)} == written[
+            part
+        ]
 
 
 def keys(count, seed=0):
@@ -335,6 +471,15 @@ def test_a_crop_is_a_window_of_the_padded_image_and_every_window_comes():
     windows = {padded[row : row + 4, column : column + 4].tobytes() for row in range(3) for column in range(3)}
     moved = data.augmentation(crop=1)(keys(200), jnp.broadcast_to(image, (200, 4, 4, 1)))
     assert {each.tobytes() for each in np.asarray(moved)} == windows
+
+
+def test_a_crop_beyond_the_image_is_refused():
+    with pytest.raises(InputError, match=r'augmentation.crop=5 must be in \[0, 4\] for images of 4x6'):
+        data.augmentation(crop=5, image_shape=(4, 6, 1))
+    with pytest.raises(InputError, match=r'augmentation.crop=5 must be in \[0, 4\] for images of 4x6'):
+        data.augmentation(crop=5)(keys(2), jnp.zeros((2, 4, 6, 1)))
+    with pytest.raises(InputError, match=r'augmentation.crop=-1 must be 0 or above'):
+        data.augmentation(crop=-1)
 
 
 def test_augmentation_belongs_to_the_example_and_not_to_its_place():

@@ -1,4 +1,4 @@
-"""The order of an epoch, its batches, and what a pixel becomes on the device."""
+"""The order of an epoch, its batches, and the scaling of pixels on the device."""
 
 from collections.abc import Iterator
 
@@ -9,13 +9,13 @@ import numpy as np
 PADDING = -1
 
 
-def epoch_batches(layout: np.ndarray, *, batch_size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
-    """Yields the indices of an epoch in an order that depends on (seed, epoch) alone.
+def epoch_batches(subset: np.ndarray, *, batch_size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
+    """Yields the indices of an epoch in an order that is a function of (seed, epoch).
 
-    Every index of `layout` appears once; the last batch is filled up with `PADDING`.
+    Every index of `subset` appears once; the last batch is filled with `PADDING`.
 
     Args:
-      layout: int `[M]`, indices into the training set.
+      subset: int `[M]`, indices into the training set.
       batch_size: B > 0.
       seed: any integer >= 0.
       epoch: counted from 0.
@@ -23,10 +23,10 @@ def epoch_batches(layout: np.ndarray, *, batch_size: int, seed: int, epoch: int)
     Yields:
       int32 `[B]`.
 
-    >>> [sorted(b.tolist()) for b in epoch_batches(np.arange(3), batch_size=4, seed=0, epoch=0)]
+    >>> [sorted(batch.tolist()) for batch in epoch_batches(np.arange(3), batch_size=4, seed=0, epoch=0)]
     [[-1, 0, 1, 2]]
     """
-    order = np.random.default_rng([seed, epoch]).permutation(layout).astype(np.int32)
+    order = np.random.default_rng([seed, epoch]).permutation(subset).astype(np.int32)
     order = np.pad(order, (0, -len(order) % batch_size), constant_values=PADDING)
     yield from order.reshape(-1, batch_size)
 

@@ -3,19 +3,23 @@
 import contextlib
 import functools
 import io
+import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from cckd_jax import cache
-from cckd_jax.data import decoded, prepare
-from cckd_jax.data.digits import SHAPES, Digits, config_name
+from cckd_jax.data import prepare
+from cckd_jax.data.decoded import cached_split
+from cckd_jax.data.digits import NUM_CLASSES, SHAPES, config_name, resized_digits
 from cckd_jax.data.npz import read_npz
 from cckd_jax.data.split import Split
 from cckd_jax.errors import InputError
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
 
 _CHUNK = 1000
 
@@ -24,12 +28,12 @@ class Dataset(NamedTuple):
     """A data set to distil on.
 
     Attributes:
-      name: how results call it.
+      name: as it appears in results.
       num_classes: C.
       train, test: its splits.
-      validation: what was held out of the training set; empty unless a fraction was asked for.
-      rows: int `[N]`, where the training examples stand in the data set's own order.
-      source_size: how many training examples the data set has before any was left out.
+      validation: held out of the training set; empty unless a fraction was requested.
+      rows: int `[N]`, indices of the training examples in the data set's own order.
+      source_size: number of training examples before any were left out.
     """
 
     name: str
@@ -60,11 +64,11 @@ def load(
     Args:
       name: `digits`, a TFDS image classification set with the splits train and test, or the path of an `.npz` with
         x_train, y_train, x_test and y_test.
-      data_dir: where TFDS prepared it; its own folder when None.
-      image_shape: what the embedded digits are brought to; others keep their shape.
-      examples: how many training examples to keep, from the front; all when None.
-      validation_fraction: share of the training set to hold out, in [0, 1).
-      seed: decides what is held out.
+      data_dir: the TFDS directory; TFDS's default if None.
+      image_shape: shape of the embedded digits; other data sets keep theirs.
+      examples: number of training examples to keep, from the front; all if None.
+      validation_fraction: fraction of the training set to hold out, in [0, 1).
+      seed: of the held-out choice.
 
     Raises:
       InputError: the name is unknown, the data cannot be read, or a value is out of range.
@@ -72,21 +76,23 @@ def load(
     >>> load('digits').train.images.shape
     (1437, 28, 28, 1)
     """
-    if name.endswith('.npz'):
-        (train, test) = read_npz(Path(name).expanduser())
+    is_file = name.lower().endswith('.npz')
+    if is_file:
+        (train, test) = read_npz(_expanded(name))
         classes = 1 + max(train.labels.max(), test.labels.max())
+    elif name == 'digits':
+        (train, test, classes) = _load_digits(tuple(image_shape))
     else:
-        (train, test, classes) = _from_tfds(
-            name, _digits(image_shape) if name == 'digits' else _prepared(name, data_dir)
-        )
+        prepare.prepare(name, data_dir)
+        (train, test, classes) = _from_tfds(name, prepare.open_builder(name, data_dir))
     if classes < 2:
-        raise InputError(f'data set {name!r} has one class alone; there is nothing to tell apart')
+        raise InputError(f'data set {name!r} has only one class')
     count = len(train) if examples is None else min(examples, len(train))
     held_out = int(count * validation_fraction)
     order = np.random.default_rng(seed).permutation(count) if held_out else np.arange(count)
-    (validation_rows, rows) = (np.sort(part) for part in np.split(order, [held_out]))
+    (validation_rows, rows) = (np.sort(indices) for indices in np.split(order, [held_out]))
     return Dataset(
-        name=Path(name).stem if name.endswith('.npz') else name,
+        name=Path(name).stem if is_file else name,
         num_classes=int(classes),
         train=train.take(rows),
         validation=train.take(validation_rows),
@@ -96,31 +102,41 @@ def load(
     )
 
 
-def _digits(image_shape: tuple[int, int, int]) -> tfds.core.DatasetBuilder:
-    if tuple(image_shape) not in SHAPES:
-        shapes = ' or '.join(str(shape) for shape in SHAPES)
-        raise InputError(f'digits come as {shapes}, not as dataset.image_shape={tuple(image_shape)}')
-    open_digits = lambda: Digits(
-        config=config_name(image_shape), data_dir=str(cache.folder()), file_format='array_record'
-    )
-    builder = open_digits()
-    if builder.is_prepared():
-        return builder
+def _expanded(name: str) -> Path:
     try:
-        # A second's work, not worth the bars that TFDS draws for it.
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise InputError(f'the home folder in {name!r} is unknown; give the whole path') from None
+
+
+def _load_digits(image_shape: tuple[int, int, int]) -> tuple[Split, Split, int]:
+    """The digits from the cache, which is repaired if damaged; in memory if it cannot be used."""
+    if image_shape not in SHAPES:
+        shapes = ' or '.join(str(shape) for shape in SHAPES)
+        raise InputError(f'digits come as {shapes}, not as dataset.image_shape={image_shape}')
+    for attempt in range(3):
+        try:
+            return _from_tfds('digits', _digits_builder(image_shape))
+        except Exception:  # TFDS raises anything for a full disk or a damaged file
+            # The first retry finds what another process has prepared meanwhile, the second starts afresh.
+            if attempt == 1:
+                shutil.rmtree(cache.folder() / 'digits' / config_name(image_shape), ignore_errors=True)
+    splits = resized_digits(image_shape)
+    return splits['train'], splits['test'], NUM_CLASSES
+
+
+def _digits_builder(image_shape: tuple[int, int, int]) -> 'tfds.core.DatasetBuilder':
+    from cckd_jax.data.digits_builder import Digits
+
+    builder = Digits(config=config_name(image_shape), data_dir=str(cache.folder()), file_format='array_record')
+    if not builder.is_prepared():
+        # Preparing takes a second, too short for TFDS's progress bars.
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             builder.download_and_prepare()
-    except OSError as error:
-        # Another process may have been faster.
-        builder = open_digits()
-        if not builder.is_prepared():
-            raise InputError(
-                f'cannot write the digits to {cache.folder()} ({error}); set XDG_CACHE_HOME to a folder of yours'
-            ) from None
     return builder
 
 
-def _from_tfds(name: str, builder: tfds.core.DatasetBuilder) -> tuple[Split, Split, int]:
+def _from_tfds(name: str, builder: 'tfds.core.DatasetBuilder') -> tuple[Split, Split, int]:
     missing = {'train', 'test'} - set(builder.info.splits)
     if missing or not {'image', 'label'} <= set(builder.info.features or ()):
         raise InputError(
@@ -129,36 +145,36 @@ def _from_tfds(name: str, builder: tfds.core.DatasetBuilder) -> tuple[Split, Spl
         )
     shape = builder.info.features['image'].shape
     if None in shape:
-        raise InputError(
-            f'data set {name!r} has images of unequal sizes {shape}; resize them, and give them as an .npz'
-        )
+        raise InputError(f'data set {name!r} has images of different sizes {shape}; resize them and save an .npz')
     classes = builder.info.features['label'].num_classes
-    folder = Path(builder.data_dir)
     (train, test) = (
-        decoded.kept(folder, split, functools.partial(_read, builder, split, classes)) for split in ('train', 'test')
+        cached_split(
+            Path(builder.data_dir),
+            split,
+            functools.partial(_read, builder, split, classes),
+            shape=(builder.info.splits[split].num_examples, *shape),
+            num_classes=classes,
+        )
+        for split in ('train', 'test')
     )
     return train, test, classes
 
 
-def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
-    prepare.prepare(name, data_dir)
-    return prepare.open_builder(name, data_dir)
-
-
-def _read(builder: tfds.core.DatasetBuilder, split: str, classes: int) -> Split:
+def _read(builder: 'tfds.core.DatasetBuilder', split: str, classes: int) -> Split:
     try:
         source = builder.as_data_source(split=split)
         images = np.empty((len(source), *builder.info.features['image'].shape), np.uint8)
         labels = np.empty(len(source), np.int32)
         starts = range(0, len(source), _CHUNK)
         for start in tqdm(starts, f'reading {builder.name} {split}', leave=False, disable=None):
-            for row, example in enumerate(source.__getitems__(range(start, min(start + _CHUNK, len(source)))), start):
+            stop = min(start + _CHUNK, len(source))
+            for row, example in enumerate(source.__getitems__(range(start, stop)), start):
                 images[row], labels[row] = example['image'], example['label']
-    except Exception as error:  # whatever a damaged file raises, deep in a reader
+    except Exception as error:  # a damaged file raises anything
         raise InputError(
             f'cannot read {split} of {builder.name!r} at {builder.data_dir} '
             f'({type(error).__name__}: {str(error).splitlines()[0] if str(error) else "no message"}); '
-            'prepare it again, or point dataset.data_dir at a whole copy'
+            'prepare it again, or set dataset.data_dir to an intact copy'
         ) from error
     if len(labels) == 0 or labels.min() < 0 or labels.max() >= classes:
         raise InputError(f'labels of {builder.name!r} {split} must be in [0, {classes})')

@@ -1,10 +1,9 @@
-"""Decoded splits kept in the user's cache folder: 60,000 PNGs take seconds to decode, their arrays a blink to read."""
+"""Decoded splits in the user's cache folder: decoding 60,000 PNGs takes seconds, reading their arrays does not."""
 
 import contextlib
 import hashlib
 import os
 import uuid
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,31 +13,47 @@ from cckd_jax import cache
 from cckd_jax.data.split import Split
 
 
-def kept(folder: Path, split: str, decode: Callable[[], Split]) -> Split:
-    """The split as it was decoded before, or decoded now and kept for the next time.
+def cached_split(
+    folder: Path, split: str, decode: Callable[[], Split], *, shape: tuple[int, ...], num_classes: int
+) -> Split:
+    """Returns the split from the cache, or decodes it and writes it to the cache.
+
+    A cached file that cannot be read, or that does not hold what the data set promises, is replaced.
 
     Args:
-      folder: of the prepared data set; every file's name, size and time of change are in the key.
+      folder: of the prepared data set; the cache key has the name, size and modification time of every file in it.
       split: `train` or `test`.
       decode: reads the split from the folder.
+      shape: `[N, H, W, C]` of the images.
+      num_classes: C.
     """
     path = cache.folder() / 'decoded' / f'{folder.parent.name}-{split}-{_key(folder)}.npz'
-    damaged = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
-    # Opened here because numpy leaves a damaged file open that it opened itself.
-    with contextlib.suppress(*damaged), path.open('rb') as file, np.load(file) as arrays:
-        return Split(arrays['images'], arrays['labels'])
-    found = decode()
-    # A cache that cannot be written is no reason to stop.
+    # Opened here, because numpy does not close a damaged file that it opened itself.
+    with contextlib.suppress(Exception), path.open('rb') as file, np.load(file) as arrays:
+        cached = Split(arrays['images'], arrays['labels'])
+        if _is_valid(cached, shape, num_classes):
+            return cached
+    decoded = decode()
+    # A run does not depend on its cache being writable.
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = path.with_name(f'.{uuid.uuid4().hex}')
         try:
             with temporary.open('wb') as file:
-                np.savez(file, images=found.images, labels=found.labels)
+                np.savez(file, images=decoded.images, labels=decoded.labels)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-    return found
+    return decoded
+
+
+def _is_valid(split: Split, shape: tuple[int, ...], num_classes: int) -> bool:
+    (images, labels) = (split.images, split.labels)
+    return (
+        (images.shape, images.dtype) == (shape, np.uint8)
+        and (labels.shape, labels.dtype) == (shape[:1], np.int32)
+        and bool(np.all((labels >= 0) & (labels < num_classes)))
+    )
 
 
 def _key(folder: Path) -> str:

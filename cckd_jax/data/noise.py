@@ -1,23 +1,22 @@
-"""Labels that are wrong on purpose."""
+"""Label noise."""
 
 import zlib
 
 import numpy as np
 
-# Apart from the seeds of the epochs' orders, in one of which the noisy examples would come first.
-_PURPOSE = zlib.crc32(b'label noise')
+# Separates these draws from the order of epochs, in one of which the noisy examples would otherwise come first.
+_STREAM = zlib.crc32(b'label noise')
 
 
 def shuffled_labels(labels: np.ndarray, rate: float, *, seed: int) -> np.ndarray:
-    """Labels of which a share is dealt out anew among the examples that it is drawn from.
+    """Permutes a fraction of the labels among the examples that they belong to.
 
-    How often each class occurs stays as it was, and some of the shuffled labels are right by chance: of C classes alike
-    in number, about one in C.
+    The class counts stay the same. Of C classes of equal size, about one in C shuffled labels is still correct.
 
     Args:
       labels: int `[N]`.
-      rate: share of the labels that are shuffled, in [0, 1].
-      seed: decides which, and how.
+      rate: fraction of the labels to shuffle, in [0, 1].
+      seed: of the choice and the permutation.
 
     Returns:
       int `[N]`, of the same dtype.
@@ -26,7 +25,7 @@ def shuffled_labels(labels: np.ndarray, rate: float, *, seed: int) -> np.ndarray
     >>> int((shuffled_labels(labels, 0.5, seed=0) != labels).sum()) <= 5
     True
     """
-    random = np.random.default_rng([seed, _PURPOSE])
+    random = np.random.default_rng([seed, _STREAM])
     chosen = random.permutation(len(labels))[: round(rate * len(labels))]
     noisy = labels.copy()
     noisy[chosen] = labels[random.permutation(chosen)]

@@ -1,6 +1,5 @@
-"""A data set of one's own: an `.npz` of x_train, y_train, x_test, y_test."""
+"""Data sets from a file: an `.npz` with x_train, y_train, x_test and y_test."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,37 +8,54 @@ from cckd_jax.data.split import Split
 from cckd_jax.errors import InputError
 
 _ARRAYS = ('x_train', 'y_train', 'x_test', 'y_test')
+_MAX_CLASSES = 2**16
+_MAX_CHANNELS = 4
 
 
 def read_npz(path: Path) -> tuple[Split, Split]:
-    """Returns the training and the test split.
+    """Returns the training and the test split of a file.
 
     Args:
-      path: of a file with images `[N, H, W]` or `[N, H, W, C]`, uint8, or floats in [0, 1] (rounded to 8 bits); labels
-        int `[N]` or `[N, 1]`, from 0.
+      path: of a file with images `[N, H, W]` or `[N, H, W, C]`, uint8 or floats in [0, 1] (rounded to 8 bits), and
+        labels int `[N]` or `[N, 1]`, counted from 0.
 
     Raises:
-      InputError: the file cannot be read, an array is missing, or shapes, types or values do not fit.
+      InputError: the file cannot be read, an array is missing, or a shape, dtype or value is wrong.
     """
-    try:
-        with path.open('rb') as file:
-            arrays = dict(np.load(file, allow_pickle=False))
-    except FileNotFoundError:
-        raise InputError(f'no data set at {path}') from None
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(f'{path} cannot be read as .npz ({type(error).__name__}: {error})') from None
-    missing = [name for name in _ARRAYS if name not in arrays]
-    if missing:
-        raise InputError(f'{path} has no {", ".join(missing)}; it has: {", ".join(arrays) or "nothing"}')
+    arrays = _read(path)
     (train, test) = (
-        Split(_images(path, f'x_{part}', arrays), _labels(path, f'y_{part}', arrays)) for part in ('train', 'test')
+        Split(_images(path, f'x_{name}', arrays), _labels(path, f'y_{name}', arrays)) for name in ('train', 'test')
     )
-    for part, split in (('train', train), ('test', test)):
-        if len(split.images) != len(split.labels) or not len(split):
-            raise InputError(f'{path} has {len(split.images)} images x_{part} and {len(split.labels)} labels y_{part}')
+    for name, split in (('train', train), ('test', test)):
+        if len(split.images) != len(split.labels):
+            raise InputError(f'{path} has {len(split.images)} images x_{name} and {len(split.labels)} labels y_{name}')
     if train.images.shape[1:] != test.images.shape[1:]:
         raise InputError(f'{path}: x_train has images of {train.images.shape[1:]}, x_test of {test.images.shape[1:]}')
+    first = min(train.labels.min(), test.labels.min())
+    if first > 0:
+        raise InputError(
+            f'labels of {path} begin at {first}, but classes count from 0; subtract {first} from y_train and y_test'
+        )
     return train, test
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with path.open('rb') as file, np.load(file, allow_pickle=False) as archive:
+            names = archive.files
+            arrays = {name: archive[name] for name in _ARRAYS if name in names}
+    except FileNotFoundError:
+        raise InputError(f'no data set at {path}') from None
+    except Exception as error:  # a damaged or foreign file raises anything, from zlib.error to MemoryError
+        if 'pickle' in str(error):
+            reason = 'it holds Python objects; save plain arrays with np.savez'
+        else:
+            reason = f'{type(error).__name__}: {" ".join(str(error).split())[:200]}'
+        raise InputError(f'cannot read {path} as .npz ({reason})') from None
+    missing = [name for name in _ARRAYS if name not in arrays]
+    if missing:
+        raise InputError(f'{path} has no {", ".join(missing)}; it has: {", ".join(names) or "nothing"}')
+    return arrays
 
 
 def _images(path: Path, name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
@@ -48,6 +64,13 @@ def _images(path: Path, name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
         images = images[..., None]
     if images.ndim != 4:
         raise InputError(f'{name} of {path} must be [N, H, W] or [N, H, W, C], not {arrays[name].shape}')
+    if images.size == 0:
+        raise InputError(f'{name} of {path} has no images: its shape is {arrays[name].shape}')
+    if images.shape[1] <= _MAX_CHANNELS < min(images.shape[2:]):
+        raise InputError(
+            f'{name} of {path} has the shape {images.shape}, which looks like [N, C, H, W]; '
+            f'images are [N, H, W, C]: save {name}.transpose(0, 2, 3, 1)'
+        )
     if images.dtype == np.uint8:
         return images
     if not np.issubdtype(images.dtype, np.floating):
@@ -63,6 +86,10 @@ def _labels(path: Path, name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
         labels = labels[:, 0]
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise InputError(f'{name} of {path} must be ints [N], not {labels.dtype} {labels.shape}')
-    if labels.size and labels.min() < 0:
+    if labels.size == 0:
+        raise InputError(f'{name} of {path} has no labels')
+    if labels.min() < 0:
         raise InputError(f'{name} of {path} has the label {labels.min()}; labels count from 0')
+    if labels.max() >= _MAX_CLASSES:
+        raise InputError(f'{name} of {path} has the label {labels.max()}; class indices must be below {_MAX_CLASSES}')
     return labels.astype(np.int32)

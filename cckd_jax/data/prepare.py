@@ -1,4 +1,4 @@
-"""Preparing a standard data set once, where TensorFlow and a network are there for it.
+"""Preparing a standard data set once, which needs TensorFlow and a network.
 
 python -m cckd_jax.data.prepare mnist fashion_mnist --data_dir=DIR
 """
@@ -6,68 +6,78 @@ python -m cckd_jax.data.prepare mnist fashion_mnist --data_dir=DIR
 import argparse
 import importlib.util
 import os
+import re
 import urllib.error
 import urllib.request
 from pathlib import Path
-
-import tensorflow_datasets as tfds
+from typing import TYPE_CHECKING
 
 from cckd_jax.errors import InputError, nearest
 
-_SECONDS = 4.0
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
+_TIMEOUT_SECONDS = 4.0
+# NAME, NAME/CONFIG, NAME:VERSION or NAMESPACE:NAME, each part as TFDS writes it.
+_TFDS_NAME = re.compile(r'\w+(?::[\w.]+)?(?:/[\w.+-]+)*(?::[\d.*]+)?')
 
 
-def obstacle(builder: tfds.core.DatasetBuilder) -> str | None:
-    """Says within seconds why a data set cannot be prepared here, or None.
+def obstacle(builder: 'tfds.core.DatasetBuilder') -> str | None:
+    """Returns within seconds why a data set cannot be prepared here, or None.
 
-    TFDS itself retries a dead connection for minutes before it gives up with a traceback.
+    TFDS itself retries a dead connection for minutes and then fails with a traceback.
     """
     if importlib.util.find_spec('tensorflow') is None:
-        return "TensorFlow, which TFDS needs once to prepare it, is not installed (pip install -e '.[prepare]')"
+        return "TensorFlow, which TFDS needs to prepare it, is not installed (pip install -e '.[prepare]')"
     for url in sorted(builder.url_infos):
         request = urllib.request.Request(url, method='HEAD', headers={'User-Agent': 'Mozilla/5.0'})
         try:
-            urllib.request.urlopen(request, timeout=_SECONDS).close()
+            urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS).close()
         except urllib.error.HTTPError:
-            continue  # The host answered; whether it likes HEAD is its own affair.
+            continue  # the host is reachable, even if it rejects HEAD
         except (OSError, ValueError) as error:
             return f'{url} cannot be reached ({getattr(error, "reason", error)})'
     return None
 
 
 def prepare(name: str, data_dir: str | None = None) -> Path:
-    """Downloads and prepares a TFDS data set as ArrayRecord; returns the folder it lies in.
+    """Downloads and prepares a TFDS data set as ArrayRecord, and returns its folder.
 
     Raises:
-      InputError: there is no such data set, or it cannot be prepared here; the ways out are named.
+      InputError: there is no such data set, or it cannot be prepared here.
     """
     builder = open_builder(name, data_dir)
     if not builder.is_prepared():
         reason = obstacle(builder)
         if reason:
             raise InputError(
-                f'data set {name!r} is not at {builder.data_dir} and cannot be prepared now: {reason}. Three ways out: '
+                f'data set {name!r} is not at {builder.data_dir} and cannot be prepared: {reason}. Three ways out: '
                 f"(1) once, with a network: pip install -e '.[prepare]' && python -m cckd_jax.data.prepare {name}; "
                 '(2) --config.dataset.data_dir=DIR with a copy that TFDS prepared as ArrayRecord; '
                 '(3) --config.dataset.name=digits, which is embedded'
             )
-        # A download folder of its own: TFDS keys extracted archives by file name, and MNIST and
-        # Fashion-MNIST share all four names.
+        # A separate download folder, because TFDS keys extracted archives by file name, and MNIST and Fashion-MNIST
+        # share all four names.
         downloads = Path(builder.data_dir).parents[1] / 'downloads' / name.replace('/', '_')
         try:
             builder.download_and_prepare(download_dir=str(downloads))
-        except Exception as error:  # a checksum, a full disk, a set that must be fetched by hand
+        except Exception as error:  # a wrong checksum, a full disk, a manual download
             reason = f'{type(error).__name__}: {" ".join(str(error).split())[:300]}'
-            raise InputError(f'data set {name!r} could not be prepared ({reason})') from error
+            raise InputError(f'data set {name!r} cannot be prepared ({reason})') from error
     return Path(builder.data_dir)
 
 
-def open_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
-    """Returns the TFDS builder of that name, over ArrayRecord files.
+def open_builder(name: str, data_dir: str | None) -> 'tfds.core.DatasetBuilder':
+    """Returns the TFDS builder of a data set, over ArrayRecord files.
 
     Raises:
-      InputError: TFDS knows no data set of that name, or cannot use the copy that is there.
+      InputError: the name is unknown, or the prepared copy cannot be used.
     """
+    import tensorflow_datasets as tfds  # takes a second
+
+    if not _TFDS_NAME.fullmatch(name):
+        kind = 'is a folder' if Path(os.path.expanduser(name)).is_dir() else 'is no name of TFDS'
+        raise InputError(f'data set {name!r} {kind}; give digits, a name of TFDS such as mnist, or a file FILE.npz')
     if data_dir is not None:
         data_dir = os.path.expanduser(data_dir)
     try:
@@ -78,11 +88,11 @@ def open_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
             f'unknown data set {name!r}{nearest(name, names)}; there are: digits, every image classification set of '
             'TFDS such as mnist, fashion_mnist, cifar10, cifar100, svhn_cropped, and any FILE.npz'
         ) from None
-    except Exception as error:  # TFDS raises many things for a name or a copy that it cannot use
+    except Exception as error:  # TFDS raises anything for a copy that it cannot use
         if 'File format is already set' in str(error):
             raise InputError(
-                f'data set {name!r} was prepared there in another format than ArrayRecord; '
-                f'prepare it elsewhere: python -m cckd_jax.data.prepare {name} --data_dir=DIR'
+                f'data set {name!r} was prepared in another format than ArrayRecord; '
+                f'prepare it in another folder: python -m cckd_jax.data.prepare {name} --data_dir=DIR'
             ) from None
         raise InputError(f'data set {name!r} cannot be used: {" ".join(str(error).split())[:300]}') from None
 
@@ -91,7 +101,7 @@ def main() -> None:
     """Prepares the data sets named on the command line."""
     parser = argparse.ArgumentParser(description='Prepare TFDS data sets as ArrayRecord.')
     parser.add_argument('names', nargs='+', help='for example mnist fashion_mnist cifar10')
-    parser.add_argument('--data_dir', help="where to prepare; TFDS's own folder when not given")
+    parser.add_argument('--data_dir', help="the TFDS directory; TFDS's default if not given")
     arguments = parser.parse_args()
     for name in arguments.names:
         try:

@@ -1,13 +1,19 @@
 """One split of a data set in memory."""
 
+import dataclasses
 import hashlib
-from typing import NamedTuple
 
 import numpy as np
 
 
-class Split(NamedTuple):
-    """Images uint8 `[N, H, W, C]` and labels int32 `[N]`."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """Images and labels of one split; `len(split)` is the number of examples.
+
+    Attributes:
+      images: uint8 `[N, H, W, C]`.
+      labels: int32 `[N]`.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -16,7 +22,7 @@ class Split(NamedTuple):
         return len(self.labels)
 
     def take(self, rows: np.ndarray) -> 'Split':
-        """The examples at these places."""
+        """The examples at these indices."""
         return Split(self.images[rows], self.labels[rows])
 
     def fingerprint(self) -> str:
