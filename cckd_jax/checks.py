@@ -124,7 +124,7 @@ def class_indices(labels: chex.Array, logits: chex.Array) -> chex.Array:
 
     Raises:
       AssertionError: labels are not int `[B]`.
-      InputError: a concrete label is outside `[0, C)`.
+      InputError: a concrete label is outside `[0, C)`. Traced labels, and those of other processes, are not checked.
 
     >>> class_indices(np.array([0, 3]), jnp.zeros((2, 3)))
     Traceback (most recent call last):
@@ -133,7 +133,7 @@ def class_indices(labels: chex.Array, logits: chex.Array) -> chex.Array:
     """
     check_labels(labels, logits)
     classes = logits.shape[-1]
-    if not isinstance(labels, jax.core.Tracer):
+    if not isinstance(labels, jax.core.Tracer) and getattr(labels, 'is_fully_addressable', True):
         concrete = np.asarray(labels)
         outside = concrete[(concrete < 0) | (concrete >= classes)]
         if outside.size:

@@ -145,7 +145,9 @@ def train_network(
         optimizer,
         state,
         devices=run.devices,
-        augment=data.augmentation(crop=config.augmentation.crop, flip=config.augmentation.flip),
+        augment=data.augmentation(
+            crop=config.augmentation.crop, flip=config.augmentation.flip, image_shape=run.dataset.image_shape
+        ),
         compaction=config.compaction,
     )
     train_data = training.train_data(split, aux, key, tuple(teacher.variables for teacher in live_teachers))
