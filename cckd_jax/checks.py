@@ -154,3 +154,9 @@ def check_teachers(teacher_logits: chex.Array, student_logits: chex.Array | None
         chex.assert_shape(teacher_logits, (None, *student_logits.shape))
     if len(teacher_logits) < at_least:
         raise InputError(f'weighting teachers needs at least {at_least} of them, not {len(teacher_logits)}')
+
+
+def check_largest_weight(largest_weight: float, teachers: int) -> None:
+    """Raises InputError if that many weights up to `largest_weight` cannot sum to 1."""
+    if largest_weight * teachers < 1 - 1e-6:
+        raise InputError(f'largest_weight={largest_weight} must be at least {1 / teachers:g} for {teachers} teachers')

@@ -15,8 +15,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from cckd_jax.checks import check_hyperparameters, check_teachers
-from cckd_jax.errors import InputError
+from cckd_jax.checks import check_hyperparameters, check_largest_weight, check_teachers
 from cckd_jax.losses.multi_teacher import distillation_kl
 
 Mean = Callable[[chex.Array], chex.Array]
@@ -56,8 +55,7 @@ def smallest_mixture(vectors: chex.Array, *, largest_weight: float = 1.0) -> che
     chex.assert_rank(vectors, 2)
     chex.assert_type(vectors, float)
     count = len(vectors)
-    if largest_weight * count < 1 - _AT_BOUND:
-        raise InputError(f'largest_weight={largest_weight} must be at least {1 / count:g} for {count} teachers')
+    check_largest_weight(largest_weight, count)
     vectors = jax.lax.stop_gradient(vectors).astype(jnp.float32)
     vectors = vectors / jnp.maximum(jnp.max(jnp.abs(vectors)), 1e-30)
     scale = jnp.max(jnp.sum(jnp.square(vectors), axis=-1))
