@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING, Any
 from cckd_jax.errors import InputError as InputError
 
 if TYPE_CHECKING:
-    from cckd_jax import config as config
-    from cckd_jax import data as data
-    from cckd_jax import evaluation as evaluation
-    from cckd_jax import experiment as experiment
-    from cckd_jax import losses as losses
-    from cckd_jax import methods as methods
-    from cckd_jax import models as models
-    from cckd_jax import robustness as robustness
-    from cckd_jax import selection as selection
-    from cckd_jax import training as training
+    from cckd_jax import (
+        config as config,
+        data as data,
+        evaluation as evaluation,
+        experiment as experiment,
+        losses as losses,
+        methods as methods,
+        models as models,
+        robustness as robustness,
+        selection as selection,
+        training as training,
+    )
 
 __version__ = '0.1.0'
 

@@ -27,8 +27,7 @@ if jax.__version_info__[:2] == (0, 10):
 # Tracing makes many objects and hardly a cycle of them: to look for cycles seldom takes up to a tenth off.
 gc.set_threshold(100_000, 20, 20)
 
-from cckd_jax import config as settings
-from cckd_jax import data, experiment
+from cckd_jax import config as settings, data, experiment
 from cckd_jax.studies.common import changed
 
 

@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import Blocks, Flat, Tiny, assert_trees_close, forward, points_in_ball, random_network, softmax
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from cckd_jax import evaluation, models
 from cckd_jax.models import layers

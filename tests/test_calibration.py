@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import scipy.special
 from helpers import random_case, softmax
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from cckd_jax import evaluation
 from cckd_jax.errors import InputError

@@ -10,8 +10,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from cckd_jax import cache, cli, experiment, interrupt
-from cckd_jax import config as settings
+from cckd_jax import cache, cli, config as settings, experiment, interrupt
 from cckd_jax.training import load_network
 
 ROOT = Path(__file__).parents[1]

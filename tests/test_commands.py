@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cckd_jax import __main__ as command
-from cckd_jax import cli, config, interrupt, settings_help
+from cckd_jax import __main__ as command, cli, config, interrupt, settings_help
 from cckd_jax.cli import commands, config_flags, describe, listing
 from cckd_jax.methods import METHODS
 from cckd_jax.models import MODELS

@@ -8,8 +8,7 @@ import jax
 import pytest
 from flax.traverse_util import flatten_dict
 
-from cckd_jax import cli, experiment, models
-from cckd_jax import config as settings
+from cckd_jax import cli, config as settings, experiment, models
 from cckd_jax.experiment import networks
 from cckd_jax.methods import METHODS
 

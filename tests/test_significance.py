@@ -6,8 +6,7 @@ import optax
 import pytest
 from conftest import digits_config
 from helpers import Bench, assert_trees_close, method_named
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from cckd_jax import selection, training
 from cckd_jax.errors import InputError

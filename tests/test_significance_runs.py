@@ -13,8 +13,7 @@ from cckd_jax import data, experiment, selection, training
 from cckd_jax.errors import InputError
 from cckd_jax.experiment.significance import weights
 from cckd_jax.reporting.metrics import read_rows
-from cckd_jax.training import choice
-from cckd_jax.training import significance as files
+from cckd_jax.training import choice, significance as files
 from cckd_jax.training.significance import Significance
 
 

@@ -9,8 +9,7 @@ from conftest import digits_config
 from helpers import assert_trees_equal
 from test_loop import final_state, untimed
 
-from cckd_jax import config as settings
-from cckd_jax import experiment
+from cckd_jax import config as settings, experiment
 from cckd_jax.errors import InputError
 from cckd_jax.experiment import teachers
 from cckd_jax.experiment.networks import Run, Trained

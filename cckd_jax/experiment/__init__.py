@@ -9,8 +9,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from cckd_jax import config as settings
-from cckd_jax import data, methods, models, training
+from cckd_jax import config as settings, data, methods, models, training
 from cckd_jax.console import say
 from cckd_jax.errors import InputError
 from cckd_jax.experiment import around, directory, networks, results, significance, teachers

@@ -17,8 +17,7 @@ from cckd_jax.experiment.judged import Judged, judged
 from cckd_jax.experiment.networks import Run, Trained
 from cckd_jax.experiment.teachers import Teachers
 from cckd_jax.methods import Method
-from cckd_jax.reporting import figures
-from cckd_jax.reporting import teachers as pictures
+from cckd_jax.reporting import figures, teachers as pictures
 
 # Each a setting of `config.evaluate`, and a section of the report.
 SECTIONS: Mapping[str, Callable[[Run, Judged], dict[str, Any]]] = {

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from cckd_jax import config as settings
-from cckd_jax import evaluation, selection
+from cckd_jax import config as settings, evaluation, selection
 from cckd_jax.console import say
 from cckd_jax.errors import InputError, lookup
 from cckd_jax.experiment.networks import Run, Trained

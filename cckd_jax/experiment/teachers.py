@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from cckd_jax import config as settings
-from cckd_jax import data, evaluation, models
+from cckd_jax import config as settings, data, evaluation, models
 from cckd_jax.console import say
 from cckd_jax.errors import InputError, lookup
 from cckd_jax.experiment import networks

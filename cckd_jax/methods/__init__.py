@@ -11,15 +11,19 @@ from cckd_jax.errors import InputError
 from cckd_jax.imports import resolve
 from cckd_jax.methods import cckd, multi_teacher, robust
 from cckd_jax.methods.cckd import BY_SIGNIFICANCE, SELF_REGULATED, SELF_REGULATED_RECHECK
-from cckd_jax.methods.inputs import Batch as Batch
-from cckd_jax.methods.inputs import Hyperparameters as Hyperparameters
-from cckd_jax.methods.inputs import Inputs as Inputs
-from cckd_jax.methods.inputs import Outputs as Outputs
-from cckd_jax.methods.method import FeatureMatching as FeatureMatching
-from cckd_jax.methods.method import Gate as Gate
-from cckd_jax.methods.method import Method as Method
-from cckd_jax.methods.method import Record as Record
-from cckd_jax.methods.method import Weighting as Weighting
+from cckd_jax.methods.inputs import (
+    Batch as Batch,
+    Hyperparameters as Hyperparameters,
+    Inputs as Inputs,
+    Outputs as Outputs,
+)
+from cckd_jax.methods.method import (
+    FeatureMatching as FeatureMatching,
+    Gate as Gate,
+    Method as Method,
+    Record as Record,
+    Weighting as Weighting,
+)
 
 GATES: Mapping[str, Gate] = {
     'self_regulated': SELF_REGULATED,

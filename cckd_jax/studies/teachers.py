@@ -13,8 +13,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cckd_jax import config as settings
-from cckd_jax import experiment
+from cckd_jax import config as settings, experiment
 from cckd_jax.errors import InputError, lookup
 from cckd_jax.reporting import study_teachers as study
 from cckd_jax.studies import common
