@@ -375,10 +375,10 @@ def test_further_arrays_and_names_of_any_script_do_no_harm(tmp_path):
 
 def test_paths_that_are_no_npz_are_refused(tmp_path):
     for name, message in (
-        (str(tmp_path), 'is a folder; give digits, a name of TFDS such as mnist, or a file FILE.npz'),
-        (str(tmp_path / 'images.h5'), 'is no name of TFDS; give digits'),
+        (str(tmp_path), 'cannot be used: it is a folder; give digits, a TFDS name such as mnist, or a file FILE.npz'),
+        (str(tmp_path / 'images.h5'), 'cannot be used: TFDS has no such name; give digits'),
         ('~nosuchuser/own.npz', "the home folder in '~nosuchuser/own.npz' is unknown"),
-        ('rgb.npy', 'unknown data set|is no name of TFDS'),
+        ('rgb.npy', 'TFDS has no such name'),
     ):
         with pytest.raises(InputError, match=message) as caught:
             data.load(name)

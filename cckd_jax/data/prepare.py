@@ -76,8 +76,10 @@ def open_builder(name: str, data_dir: str | None) -> 'tfds.core.DatasetBuilder':
     import tensorflow_datasets as tfds  # takes a second
 
     if not _TFDS_NAME.fullmatch(name):
-        kind = 'is a folder' if Path(os.path.expanduser(name)).is_dir() else 'is no name of TFDS'
-        raise InputError(f'data set {name!r} {kind}; give digits, a name of TFDS such as mnist, or a file FILE.npz')
+        reason = 'it is a folder' if Path(os.path.expanduser(name)).is_dir() else 'TFDS has no such name'
+        raise InputError(
+            f'data set {name!r} cannot be used: {reason}; give digits, a TFDS name such as mnist, or a file FILE.npz'
+        )
     if data_dir is not None:
         data_dir = os.path.expanduser(data_dir)
     try:
