@@ -19,9 +19,10 @@ BELOW = {
     'data': {'errors', 'cache'},
     'robustness': {'losses', 'models', 'errors', 'checks'},
     'methods': {'losses', 'selection', 'robustness', 'models', 'errors', 'imports'},
-    'training': {'methods', 'models', 'data', 'errors', 'imports', 'console'},
+    'io': {'errors'},
+    'training': {'methods', 'models', 'data', 'errors', 'imports', 'console', 'io'},
     'evaluation': {'robustness', 'losses', 'models', 'data', 'errors', 'checks'},
-    'reporting': {'selection', 'console'},
+    'reporting': {'selection', 'console', 'io'},
 }
 
 

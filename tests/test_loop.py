@@ -9,7 +9,7 @@ from helpers import assert_trees_equal
 
 from cckd_jax import experiment, training
 from cckd_jax.errors import InputError
-from cckd_jax.experiment import directory
+from cckd_jax.experiment.workdir import lock_workdir
 from cckd_jax.reporting.metrics import MetricsWriter, read_rows
 from cckd_jax.training import optimizers
 
@@ -105,7 +105,7 @@ def test_a_checkpoint_of_other_data_is_not_resumed(whole, tmp_path, one_device):
 def test_a_workdir_in_use_is_refused(tmp_path, one_device):
     config = digits_config(**SHORT)
     with (
-        directory.opened(tmp_path / 'run', config),
+        lock_workdir(tmp_path / 'run', config),
         pytest.raises(InputError, match='is in use by another process'),
     ):
         experiment.run(config, tmp_path / 'run', devices=one_device)
@@ -153,7 +153,7 @@ def test_rows_and_events_are_cut_back_on_resume(tmp_path):
     row = lambda epoch: {'epoch': epoch, 'loss': 1.0 / (epoch + 1), 'kept_share': 1.0, 'epoch_seconds': 0.1}
     for start, stop in ((0, 5), (3, 6)):
         writer = MetricsWriter(tmp_path)
-        writer.start(start)
+        writer.start([row(epoch) for epoch in range(start)])
         for epoch in range(start, stop):
             writer.epoch(row(epoch))
         writer.close()

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cckd_jax.io import write_json
 from cckd_jax.reporting import figures, paper, progress, report
-from cckd_jax.reporting.files import write_json
 
 
 def rows(count, kept=0.5):
@@ -63,7 +63,7 @@ def test_lines_where_there_is_no_terminal(capsys, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress, 'time', SimpleNamespace(monotonic=lambda: now[0]))
     bar = progress.Progress('teacher', epochs=2, examples=1000)
-    bar.start(0)
+    bar.start([])
     for epoch in range(2):
         for _ in range(4):
             now[0] += 6.0
@@ -80,7 +80,7 @@ def test_lines_where_there_is_no_terminal(capsys, monkeypatch):
 def test_a_bar_on_a_terminal(capsys, monkeypatch):
     monkeypatch.setattr('sys.stderr.isatty', lambda: True, raising=False)
     bar = progress.Progress('student', epochs=2, examples=100)
-    bar.start(1)
+    bar.start(rows(1))
     bar.step(1, {'loss': 0.25, 'presented': 100, 'kept': 50, 'correct': 20})
     bar.epoch(rows(2)[1])
     bar.close()

@@ -15,7 +15,7 @@ import optax
 from cckd_jax import cache, cpu, data, evaluation, models, training
 from cckd_jax.benchmark import protocol
 from cckd_jax.methods import METHODS, SELF_REGULATED_RECHECK, Method
-from cckd_jax.reporting.metrics import MetricsWriter, read_rows
+from cckd_jax.reporting.metrics import MetricsWriter
 from cckd_jax.robustness.propagation import PROPAGATIONS
 from cckd_jax.training.state import TrainData, TrainState
 
@@ -154,7 +154,7 @@ def epochs(
         (state, frozen) = student.begin()
         with tempfile.TemporaryDirectory() as folder, training.Checkpoints(Path(folder), {}) as checkpoints:
             writer = MetricsWriter(Path(folder))
-            state = training.train(
+            (state, rows) = training.train(
                 student.step,
                 state,
                 frozen,
@@ -164,7 +164,6 @@ def epochs(
                 devices=student.devices,
             )
             writer.close()
-            rows = read_rows(Path(folder))
         logits = evaluation.predict(
             models.Network(student.module, jax.device_get(state.student)), student.test.images, devices=student.devices
         )

@@ -12,10 +12,11 @@ from ml_collections import ConfigDict
 from cckd_jax import config as settings, data, methods, models, training
 from cckd_jax.console import say
 from cckd_jax.errors import InputError
-from cckd_jax.experiment import around, directory, networks, results, significance, teachers
+from cckd_jax.experiment import around, networks, results, significance, teachers
+from cckd_jax.experiment.workdir import lock_workdir
+from cckd_jax.io import write_json, write_text
 from cckd_jax.methods import Method
 from cckd_jax.reporting import report
-from cckd_jax.reporting.files import write_json, write_text
 from cckd_jax.training import optimizers
 from cckd_jax.training.teacher_outputs import TeacherOutputs
 
@@ -36,7 +37,7 @@ def run(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Device
     """
     method = check(config)
     folder = Path(workdir).expanduser()
-    with directory.opened(folder, config):
+    with lock_workdir(folder, config):
         if all((folder / name).exists() for name in ('results.json', 'report.md')):
             say(f'{folder} is complete: {folder / "report.md"}')
             return json.loads((folder / 'results.json').read_text(encoding='utf-8'))

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from cckd_jax import data, evaluation, models, training
 from cckd_jax.methods import Method
-from cckd_jax.reporting.metrics import MetricsWriter, read_rows
+from cckd_jax.reporting.metrics import MetricsWriter
 from cckd_jax.reporting.progress import Progress
 from cckd_jax.training import optimizers
 
@@ -74,6 +74,7 @@ def restore(run: Run, path: str, network_config: ConfigDict, **expected: Any) ->
     (meta, variables) = training.load_network(folder)
     training.check_meta(meta, {**_network_facts(run, network_config), **expected}, folder)
     module = create_model(run.config, network_config, run.dataset.num_classes)
+    training.check_variables(variables, module, run.dataset.image_shape, folder)
     participation = training.load_participation(folder, meta['epochs']) if meta.get('gate') else None
     return Trained(models.Network(module, variables), meta, [], participation)
 
@@ -154,7 +155,7 @@ def train_network(
     writer, progress = MetricsWriter(folder), Progress(name, network_config.epochs, len(schedule.subset))
     with training.Checkpoints(folder, facts) as checkpoints:
         try:
-            state = training.train(
+            (state, rows) = training.train(
                 step,
                 state,
                 train_data,
@@ -170,7 +171,7 @@ def train_network(
             writer.close()
     (variables, participation) = jax.device_get((state.student, state.participation))
     meta = {**facts, 'epochs': network_config.epochs}
-    return Trained(models.Network(module, variables), meta, read_rows(folder), np.asarray(participation))
+    return Trained(models.Network(module, variables), meta, rows, np.asarray(participation))
 
 
 def _validation(run: Run, module: nn.Module) -> Callable[[training.TrainState], dict[str, float]]:

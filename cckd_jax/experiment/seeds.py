@@ -15,7 +15,7 @@ import numpy as np
 from cckd_jax import cpu
 from cckd_jax.console import say
 from cckd_jax.errors import InputError
-from cckd_jax.reporting.files import write_json
+from cckd_jax.io import write_json
 from cckd_jax.statistics import estimate
 
 # What a table of seeds shows, by its place in results.json.

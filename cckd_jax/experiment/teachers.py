@@ -111,35 +111,39 @@ def check_features(run: Run, method: Method, student: nn.Module, teachers: Seque
             )
 
 
-def read_given(this: Run) -> list[Trained | TeacherOutputs | None]:
-    """What checkpoints and files of logits hold of each teacher; None for one that is to be trained.
+def read_given(run: Run) -> list[Trained | TeacherOutputs | None]:
+    """Loads the teachers that are given as a checkpoint or as a file of logits.
+
+    Returns:
+      Per teacher its network, its logits, or None if the run trains it.
 
     Raises:
-      InputError: one cannot be read, or does not fit.
+      InputError: a file is not readable, or does not fit the data set or the configuration.
     """
-    found: list[Trained | TeacherOutputs | None] = []
-    for place, part in enumerate(this.teachers):
-        if part.logits:
-            path = Path(part.logits).expanduser()
-            logits = teacher_outputs.load_given(path, this.dataset)
-            held = logits.train.shape[1]
-            if place == 0 and held == len(this.teachers) > 1:
-                return _all_in_one(this, path, logits)
-            if held != 1:
-                wanted = (
-                    f'{this.config.method} takes one: [N, classes]'
-                    if len(this.teachers) == 1
-                    else f'one is wanted, or all {len(this.teachers)} as teachers.0.logits'
+    loaded: list[Trained | TeacherOutputs | None] = []
+    for index, teacher_config in enumerate(run.teachers):
+        if teacher_config.logits:
+            path = Path(teacher_config.logits).expanduser()
+            check = teacher_config.get('check_logits', True)
+            outputs = teacher_outputs.load_logits(path, run.dataset, check=check)
+            count = outputs.train.shape[1]
+            if index == 0 and count == len(run.teachers) > 1:
+                return _all_in_one(run, path, outputs)
+            if count != 1:
+                needed = (
+                    f'{run.config.method} takes one: [N, classes]'
+                    if len(run.teachers) == 1
+                    else f'one is wanted, or all {len(run.teachers)} as teachers.0.logits'
                 )
-                raise InputError(f'{path} holds {held} teachers, {wanted}')
-            found.append(logits)
-        elif part.checkpoint:
-            asked = {'method': part.robust, 'epsilon': part.epsilon}
-            expected = {name: value for name, value in asked.items() if value is not None}
-            found.append(networks.restore(this, part.checkpoint, part, **expected))
+                raise InputError(f'{path} holds {count} teachers, {needed}')
+            loaded.append(outputs)
+        elif teacher_config.checkpoint:
+            trained_by = {'method': teacher_config.robust, 'epsilon': teacher_config.epsilon}
+            expected = {name: value for name, value in trained_by.items() if value is not None}
+            loaded.append(networks.restore(run, teacher_config.checkpoint, teacher_config, **expected))
         else:
-            found.append(None)
-    return found
+            loaded.append(None)
+    return loaded
 
 
 def obtain(this: Run, given: Sequence[Trained | TeacherOutputs | None]) -> Teachers:
@@ -164,7 +168,9 @@ def obtain(this: Run, given: Sequence[Trained | TeacherOutputs | None]) -> Teach
         )
     trained = tuple(each if isinstance(each, Trained) else None for each in found)
     depends_on = [each.network.variables if isinstance(each, Trained) else each for each in found]
-    outputs = _kept_with_run(this, depends_on, lambda: teacher_outputs.stack([_outputs(this, each) for each in found]))
+    outputs = _cached_in_workdir(
+        this, depends_on, lambda: teacher_outputs.stack([_outputs(this, each) for each in found])
+    )
     return Teachers(trained, outputs)
 
 
@@ -216,10 +222,15 @@ def _outputs(this: Run, teacher: Trained | TeacherOutputs) -> TeacherOutputs:
     return TeacherOutputs(train, test)
 
 
-def _kept_with_run(this: Run, depends_on: Any, compute: Callable[[], TeacherOutputs]) -> TeacherOutputs:
-    dataset, path = this.dataset, this.workdir / 'teacher_outputs.npz'
-    facts = [dataset.name, dataset.train.fingerprint(), dataset.test.fingerprint(), 'x/255', this.config.precision]
-    key = teacher_outputs.digest(depends_on, np.array(facts).astype('S'))
+def _cached_in_workdir(run: Run, depends_on: Any, compute: Callable[[], TeacherOutputs]) -> TeacherOutputs:
+    """Loads the teacher outputs that the run directory holds, or computes and saves them.
+
+    Raises:
+      InputError: the saved outputs are damaged, or belong to other teachers, data or preprocessing.
+    """
+    dataset, path = run.dataset, run.workdir / 'teacher_outputs.npz'
+    facts = [dataset.name, dataset.train.fingerprint(), dataset.test.fingerprint(), 'x/255', run.config.precision]
+    key = teacher_outputs.digest(depends_on, np.array([fact.encode() for fact in facts]))
     if path.exists():
         return teacher_outputs.load(path, key)
     outputs = compute()

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cckd_jax import io
 from cckd_jax.selection import threshold
 
 Rows = Sequence[Mapping[str, Any]]
@@ -143,6 +144,5 @@ def plain(axes: Axes) -> None:
 def save(figure: Figure, path: Path) -> None:
     """Writes the PNG whole or not at all, and makes its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}')
-    figure.savefig(temporary, dpi=130, format='png')
-    temporary.replace(path)
+    with io.atomic_write(path) as file:
+        figure.savefig(file, dpi=130, format='png')

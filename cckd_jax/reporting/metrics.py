@@ -1,30 +1,37 @@
-"""A run's rows, one for each epoch: `metrics.jsonl` always, TensorBoard events beside it.
+"""The metrics of a run, one row per epoch: `metrics.jsonl`, and TensorBoard events beside it.
 
-A resumed run must show no epoch twice and none missing. The rows are cut back to the epoch that training resumes
-from, and the events, which hold nothing that the rows do not, are written anew from the rows.
+Both files are for readers: the rows that a run resumes from and reports on are part of the checkpoint. On resume, both
+files are rewritten from those rows, so that they show no epoch twice and none is missing.
 """
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
 
-from cckd_jax.reporting.files import write_text
+from cckd_jax import io
 
 _FILE = 'metrics.jsonl'
+_SECONDS_BETWEEN_FLUSHES = 10.0
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """The whole rows of `<folder>/metrics.jsonl`; a line that a killed process left torn is not one."""
+    """Returns the rows of `<folder>/metrics.jsonl` up to the first line that is not one; `[]` without the file."""
     path = folder / _FILE
     rows = []
-    for line in path.read_text(encoding='utf-8').splitlines() if path.exists() else []:
+    for line in path.read_text(encoding='utf-8', errors='replace').splitlines() if path.exists() else []:
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
             break
+        if not isinstance(row, dict) or 'epoch' not in row:
+            break
+        rows.append(row)
     return rows
 
 
@@ -33,42 +40,52 @@ class MetricsWriter:
 
     def __init__(self, folder: Path):
         self._folder = folder
-        self._events = None
+        # tensorboardX's SummaryWriter writes from a thread, and blocks for ever when that thread meets a full disk.
+        self._events: EventsWriter | None = None
 
-    def start(self, epochs_done: int) -> None:
-        """Cuts rows and events back to the first `epochs_done` epochs."""
-        rows = [row for row in read_rows(self._folder) if row['epoch'] < epochs_done]
-        write_text(self._folder / _FILE, ''.join(_line(row) for row in rows))
-        for old in self._folder.glob('events.out.tfevents.*'):
-            old.unlink()
-        self._events = SummaryWriter(str(self._folder))
-        for row in rows:
-            self._add_events(row)
+    def start(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Rewrites both files with the rows of the epochs that are done."""
+        io.write_text(self._folder / _FILE, ''.join(_line(row) for row in rows))
+        with io.write_errors(self._folder):
+            for old in self._folder.glob('events.out.tfevents.*'):
+                old.unlink()
+            self._events = EventsWriter(str(self._folder / 'events'))
+            for row in rows:
+                self._add_events(row)
+            self._flush_events()
 
     def step(self, epoch: int, metrics: dict[str, Any]) -> None:
-        """Rows are of epochs."""
+        """Does nothing: rows are per epoch."""
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """Appends a row, and hands it to the operating system before the epoch's checkpoint is begun."""
-        with (self._folder / _FILE).open('a', encoding='utf-8') as file:
+        """Appends a row to both files."""
+        with io.write_errors(self._folder), (self._folder / _FILE).open('a', encoding='utf-8') as file:
             file.write(_line(row))
-        self._add_events(row)
+            self._add_events(row)
+            if time.monotonic() - self._flushed >= _SECONDS_BETWEEN_FLUSHES:
+                self._flush_events()
 
     def close(self) -> None:
-        """Flushes the events."""
+        """Flushes and closes the events."""
         if self._events is not None:
-            self._events.close()
+            with io.write_errors(self._folder):
+                self._events.close()
 
     def _add_events(self, row: dict[str, Any]) -> None:
         for name, value in _scalars(row):
-            self._events.add_scalar(name, value, row['epoch'])
+            self._events.write_event(Event(wall_time=time.time(), step=row['epoch'], summary=scalar(name, value)))
+
+    def _flush_events(self) -> None:
+        self._events.flush()
+        self._flushed = time.monotonic()
 
 
 def _scalars(row: dict[str, Any]) -> Iterator[tuple[str, float]]:
     for name, value in row.items():
         if name == 'teacher_shares':
-            for what, shares in value.items():
-                yield from ((f'{name}/{what}/{place}', share) for place, share in enumerate(shares['overall'] or ()))
+            for group, weights in value.items():
+                for index, weight in enumerate(weights['overall'] or ()):
+                    yield f'{name}/{group}/{index}', weight
         elif name != 'epoch' and value is not None:
             yield name, value
 

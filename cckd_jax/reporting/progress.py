@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -18,8 +19,9 @@ class Progress:
         self._name, self._epochs, self._examples = name, epochs, examples
         self._bar = None
 
-    def start(self, epochs_done: int) -> None:
-        """Begins at the epoch that training resumes from."""
+    def start(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Begins after the epochs of these rows."""
+        epochs_done = len(rows)
         self._begun = self._last_line = time.monotonic()
         self._seen = 0
         self._left = (self._epochs - epochs_done) * self._examples

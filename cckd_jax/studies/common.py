@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from cckd_jax import experiment
 from cckd_jax.errors import InputError, lookup
-from cckd_jax.reporting.files import write_json, write_text
+from cckd_jax.io import write_json, write_text
 from cckd_jax.statistics import Estimate, estimate, verdict
 
 Record = Mapping[str, Any]

@@ -14,9 +14,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from cckd_jax import io
 from cckd_jax.reporting import study
 from cckd_jax.studies import common
-from cckd_jax.training import arrays
 
 _BASE = 'separate'
 
@@ -135,10 +135,12 @@ def _teacher(results: Mapping[str, Any]) -> dict[str, Any]:
 def _control_file(folder: Path, row: str, seed: int) -> Path:
     path = folder / f'{row}.npz'
     if not path.exists():
-        of_teacher = arrays.load(folder / _BASE / 'significance.npz', what='significance', alone='count')
+        of_teacher = io.load_arrays(
+            folder / _BASE / 'significance.npz', description='significance', default_key='count'
+        )
         counts = CONTROLS[row](of_teacher['count'], np.random.default_rng(seed))
         epochs = of_teacher['epochs'] if row == 'shuffled' else np.array(1)
-        arrays.save(path, **{**of_teacher, 'count': counts, 'epochs': epochs})
+        io.save_arrays(path, **{**of_teacher, 'count': counts, 'epochs': epochs})
     return path
 
 

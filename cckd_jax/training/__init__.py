@@ -3,6 +3,7 @@
 from cckd_jax.training.checkpoints import (
     Checkpoints as Checkpoints,
     check_meta as check_meta,
+    check_variables as check_variables,
     load_network as load_network,
     load_participation as load_participation,
 )

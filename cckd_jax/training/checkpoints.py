@@ -1,90 +1,141 @@
-"""Checkpoints of a network in training, written by Orbax beside the running steps, and read back.
+"""Checkpoints of a network in training, written by Orbax while the steps go on, and their restoring.
 
-A checkpoint holds three things: `variables`, the network that ships; `training`, everything else that a resumed run
-needs; `meta`, what the network is. A teacher is restored from `variables` and `meta` alone; how often each sample took
-part in its training is in `training`.
+A checkpoint has four items: `variables`, the network that ships; `training`, the rest of the training state; `meta`,
+facts about the network and its training; `rows`, the metrics of each epoch so far. Weights and rows are one checkpoint,
+so no crash can separate them. A teacher is restored from `variables` and `meta` alone.
 """
 
+import contextlib
+import logging
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from cckd_jax import io, models
 from cckd_jax.console import say
 from cckd_jax.errors import InputError
 from cckd_jax.training.state import TrainState
 
-_ITEMS = ('variables', 'training', 'meta')
+_ITEMS = ('variables', 'training', 'meta', 'rows')
 
 
 class Checkpoints:
-    """The checkpoints of one network, in `<folder>/checkpoints/<epochs done>`; the newest two are kept."""
+    """The checkpoints of one network, in `<folder>/checkpoints/<epochs>`; the newest two are kept.
+
+    Args:
+      folder: the folder of the network, such as RUN/student.
+      meta: facts that a checkpoint must agree with to be resumed.
+
+    Raises:
+      InputError: the folder cannot be created.
+    """
 
     def __init__(self, folder: Path, meta: Mapping[str, Any]):
         self._folder = folder / 'checkpoints'
         self._meta = dict(meta)
+        # Orbax's threads keep the process alive if it fails to create the folder itself.
+        with io.write_errors(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=ocp.checkpoint_managers.LatestN(2), enable_async_checkpointing=True
         )
         self._manager = ocp.CheckpointManager(self._folder.absolute(), options=options, item_names=_ITEMS)
 
     def __enter__(self) -> 'Checkpoints':
+        self._quiet = contextlib.ExitStack()
+        self._quiet.enter_context(_without_tracebacks())
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._manager.close()
+        with self._quiet, io.write_errors(self._folder):
+            self._manager.close()
 
-    def save(self, epochs: int, state: TrainState) -> None:
-        """Starts writing the state after that many epochs; an interrupted write leaves no checkpoint."""
+    def save(self, state: TrainState, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Starts to write the state after `len(rows)` epochs; an interrupted write leaves no checkpoint.
+
+        Args:
+          state: the training state.
+          rows: the metrics of each epoch so far.
+
+        Raises:
+          InputError: this write, or the one before it, found the disk full.
+        """
         # Copies, because the next step is given these buffers while they are still being written.
         state = jax.tree.map(np.array, jax.device_get(state))
-        self._manager.save(
-            epochs,
-            args=ocp.args.Composite(
-                variables=ocp.args.StandardSave(state.student),
-                training=ocp.args.StandardSave(_without_student(state)),
-                meta=ocp.args.JsonSave({**self._meta, 'epochs': epochs}),
-            ),
-        )
+        epochs = len(rows)
+        with io.write_errors(self._folder):
+            self._manager.save(
+                epochs,
+                args=ocp.args.Composite(
+                    variables=ocp.args.StandardSave(state.student),
+                    training=ocp.args.StandardSave(_without_student(state)),
+                    meta=ocp.args.JsonSave({**self._meta, 'epochs': epochs}),
+                    rows=ocp.args.JsonSave(list(rows)),
+                ),
+            )
 
     def describe(self) -> str:
-        """Where the newest checkpoint is, in words."""
-        self._manager.wait_until_finished()
+        """Returns a phrase that names the newest checkpoint."""
+        with io.write_errors(self._folder):
+            self._manager.wait_until_finished()
         newest = self._manager.latest_step()
         if newest is None:
             return 'there is no checkpoint yet'
         return f'the last good checkpoint, after epoch {newest - 1}, is kept in {self._folder / str(newest)}'
 
-    def restore(self, state: TrainState) -> tuple[int, TrainState]:
-        """Returns the newest readable checkpoint as (epochs done, state), or (0, the given state).
+    def restore(self, state: TrainState) -> tuple[TrainState, list[dict[str, Any]]]:
+        """Returns the state and the rows, one per epoch, of the newest readable checkpoint.
 
-        A damaged one is passed over with a line that says so, and put aside, so that its epoch can be written again.
+        Without one, returns the argument and no rows. A damaged checkpoint is moved aside with a message, so that its
+        epoch can be written again.
+
+        Args:
+          state: a state of the same structure.
 
         Raises:
-          InputError: the checkpoint is of another network, or of other data.
+          InputError: the checkpoint is of another network, of other data, or of a version that stored no rows.
         """
-        like = jax.tree.map(_abstract, {'variables': state.student, 'training': _without_student(state)})
+        structure = jax.tree.map(_abstract, {'variables': state.student, 'training': _without_student(state)})
         for epochs in sorted(self._manager.all_steps(), reverse=True):
+            path = self._folder / str(epochs)
+            if (path / 'meta').is_dir() and not (path / 'rows').exists():
+                raise InputError(
+                    f'the checkpoint {path} has no rows: an earlier version wrote it; give another --workdir'
+                )
             try:
-                found = self._manager.restore(
+                restored = self._manager.restore(
                     epochs,
                     args=ocp.args.Composite(
                         meta=ocp.args.JsonRestore(),
-                        **{name: ocp.args.StandardRestore(like[name]) for name in like},
+                        rows=ocp.args.JsonRestore(),
+                        **{name: ocp.args.StandardRestore(structure[name]) for name in structure},
                     ),
                 )
+                _check_readable(restored.meta, epochs)
+                check_meta(restored.meta, self._meta, self._folder)
+                if [row['epoch'] for row in restored.rows] != list(range(epochs)):
+                    raise ValueError('rows are missing')
+                # Orbax restores an array in the shape that it was saved in, whatever shape is asked for.
+                if any(_shapes(restored[name]) != _shapes(structure[name]) for name in structure):
+                    raise ValueError('shapes differ')
+            except InputError:
+                raise
             except Exception as error:  # Orbax, tensorstore and json each raise their own
-                self._put_aside(epochs, error)
+                self._move_aside(epochs, error)
                 continue
-            check_meta(found.meta, self._meta, self._folder)
-            return epochs, _with_student(state, found.variables, found.training)
-        return 0, state
+            return _with_student(state, restored.variables, restored.training), restored.rows
+        return state, []
 
-    def _put_aside(self, epochs: int, error: Exception) -> None:
+    def _move_aside(self, epochs: int, error: Exception) -> None:
         step = self._folder / str(epochs)
         aside = self._folder.with_name(f'damaged_checkpoint_{epochs}_{time.time_ns()}')
         say(f'checkpoint {step} cannot be read ({type(error).__name__}); going back to the one before it')
@@ -93,13 +144,31 @@ class Checkpoints:
         self._manager.reload()
 
 
-def check_meta(found: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
-    """Raises InputError for a checkpoint that differs in one of the wanted facts."""
-    for name, value in wanted.items():
-        if found.get(name) != value:
+def check_meta(meta: Mapping[str, Any], expected: Mapping[str, Any], folder: Path) -> None:
+    """Raises InputError if the metadata of a checkpoint differ in one of the expected facts."""
+    for name, value in expected.items():
+        if meta.get(name) != value:
             raise InputError(
-                f'the checkpoint in {folder} has {name} {found.get(name)!r}, this run needs {value!r}; '
+                f'the checkpoint in {folder} has {name} {meta.get(name)!r}, this run needs {value!r}; '
                 'name another checkpoint or workdir, or set the config to match'
+            )
+
+
+def check_variables(
+    variables: Mapping[str, Any], module: nn.Module, image_shape: tuple[int, int, int], folder: Path
+) -> None:
+    """Raises InputError if the variables of a checkpoint do not have the names and shapes of the module's."""
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    expected = jax.eval_shape(lambda images: models.init(module, jax.random.key(0), images), images)
+    (needed, present) = (
+        {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (dict(expected), dict(variables))
+    )
+    for name in sorted(needed | present):
+        if needed.get(name) != present.get(name):
+            raise InputError(
+                f'the checkpoint in {folder} is damaged: {name} has shape {present.get(name)}, '
+                f'its network needs {needed.get(name)}; name another checkpoint'
             )
 
 
@@ -114,14 +183,14 @@ def load_network(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     for epochs in sorted(steps, reverse=True):
         try:
             with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-                found = reader.restore(
+                restored = reader.restore(
                     (path / str(epochs)).absolute(),
                     args=ocp.args.Composite(variables=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore()),
                 )
+            _check_readable(restored.meta, epochs)
+            return dict(restored.meta), jax.tree.map(np.asarray, restored.variables)
         except Exception as error:  # Orbax, tensorstore and json each raise their own
             say(f'checkpoint {path / str(epochs)} cannot be read ({type(error).__name__}); trying the one before it')
-            continue
-        return dict(found.meta), jax.tree.map(np.asarray, found.variables)
     raise InputError(
         f'no readable checkpoint in {path}; name a folder that holds checkpoints/, such as RUN/teacher or RUN/student'
     )
@@ -134,21 +203,50 @@ def load_participation(folder: Path, epochs: int) -> np.ndarray:
       InputError: there is no readable checkpoint of that epoch under `<folder>/checkpoints`.
     """
     step = folder / 'checkpoints' / str(epochs)
-    # Nothing else of the item is read: the optimizer's state is twice the size of the network.
-    wanted = ocp.args.PyTreeRestore({'records': {'participation': 0}}, partial_restore=True)
+    # Only this array is read: the optimizer's state is twice the size of the network.
+    item = ocp.args.PyTreeRestore({'records': {'participation': 0}}, partial_restore=True)
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-            found = reader.restore(step.absolute(), args=ocp.args.Composite(training=wanted))
+            restored = reader.restore(step.absolute(), args=ocp.args.Composite(training=item))
     except Exception as error:  # Orbax, tensorstore and json each raise their own
         raise InputError(
             f'the participation counts of checkpoint {step} cannot be read ({type(error).__name__}); '
             'train the network again, or name another'
         ) from None
-    return np.asarray(found.training['records']['participation'])
+    return np.asarray(restored.training['records']['participation'])
+
+
+@contextlib.contextmanager
+def _without_tracebacks() -> Iterator[None]:
+    """Hides the tracebacks that Orbax and tensorstore print of errors in their threads, which Orbax then raises too."""
+    not_of_orbax = lambda record: 'orbax' not in record.pathname
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        # tensorstore finishes other writes after the first failed one has ended Orbax's event loop.
+        if str(error) != 'Event loop is closed':
+            before(kind, error, traceback)
+
+    logging.getLogger('absl').addFilter(not_of_orbax)
+    sys.excepthook = hook
+    try:
+        yield
+    finally:
+        sys.excepthook = before
+        logging.getLogger('absl').removeFilter(not_of_orbax)
+
+
+def _check_readable(meta: Any, epochs: int) -> None:
+    if not isinstance(meta, dict) or meta.get('epochs') != epochs:
+        raise ValueError('metadata are missing')
 
 
 def _abstract(leaf: Any) -> Any:
     return np.empty(leaf.shape, leaf.dtype)
+
+
+def _shapes(tree: Any) -> list[tuple[int, ...]]:
+    return [np.shape(leaf) for leaf in jax.tree.leaves(tree)]
 
 
 def _without_student(state: TrainState) -> dict[str, Any]:

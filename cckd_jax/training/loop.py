@@ -20,8 +20,8 @@ Row = dict[str, Any]
 class Observer(Protocol):
     """Who watches a run: told of every step's and every epoch's numbers."""
 
-    def start(self, epochs_done: int) -> None:
-        """The loop begins after that many epochs."""
+    def start(self, rows: Sequence[Row]) -> None:
+        """The loop begins after the epochs of these rows."""
 
     def step(self, epoch: int, metrics: dict[str, Any]) -> None:
         """Metrics of one step, one step late."""
@@ -68,7 +68,7 @@ def train(
     devices: Sequence[jax.Device],
     measures: Callable[[TrainState], Row] = lambda state: {},
     save_seconds: float = 10.0,
-) -> TrainState:
+) -> tuple[TrainState, list[Row]]:
     """Trains to the end of the schedule, from the newest checkpoint where there is one.
 
     Args:
@@ -82,19 +82,22 @@ def train(
       measures: further columns of an epoch's row, such as the accuracy on held-out data.
       save_seconds: 0 saves after every epoch.
 
+    Returns:
+      The trained state, and one row per epoch.
+
     Raises:
       NonFiniteLoss: the loss, the gradient or a weight became NaN or infinite.
       InputError: the batch does not divide over the devices, or is larger than an epoch.
     """
     check_batch(schedule.batch_size, len(schedule.subset), devices)
-    done, state = checkpoints.restore(state)
+    state, rows = checkpoints.restore(state)
     for observer in observers:
-        observer.start(done)
-    if done >= schedule.epochs:
-        return state
+        observer.start(rows)
+    if len(rows) >= schedule.epochs:
+        return state, rows
     state, data = replicate(state, devices), replicate(data, devices)
     saved = time.monotonic()
-    for epoch in range(done, schedule.epochs):
+    for epoch in range(len(rows), schedule.epochs):
         state = state.replace(epoch=replicate(jnp.int32(epoch), devices))
         started = time.monotonic()
         totals = _Totals(checkpoints)
@@ -112,15 +115,16 @@ def train(
         if pending is not None:
             totals.add(epoch, jax.device_get(pending), observers)
         row = totals.row(epoch, len(schedule.subset)) | measures(state) | {'epoch_seconds': time.monotonic() - started}
+        rows.append(row)
         for observer in observers:
             observer.epoch(row)
         last = epoch + 1 == schedule.epochs
         if last or time.monotonic() - saved >= save_seconds:
             if not _all_finite(state.params):
                 raise _diverged(epoch, totals.steps, checkpoints)
-            checkpoints.save(epoch + 1, state)
+            checkpoints.save(state, rows)
             saved = time.monotonic()
-    return state
+    return state, rows
 
 
 def _dispatches(schedule: Schedule, subset: np.ndarray, epoch: int, devices: int) -> Iterator[np.ndarray]:

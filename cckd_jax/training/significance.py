@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cckd_jax import io
 from cckd_jax.data import Dataset
 from cckd_jax.errors import InputError
-from cckd_jax.training import arrays
 
 _NAMES = ('index', 'label', 'count', 'epochs', 'key')
 
@@ -31,7 +31,7 @@ def save(path: Path, found: Significance, dataset: Dataset) -> None:
       found: the counts.
       dataset: what they belong to.
     """
-    arrays.save(
+    io.save_arrays(
         path,
         index=dataset.rows,
         label=dataset.train.labels,
@@ -47,7 +47,7 @@ def load(path: Path, dataset: Dataset) -> Significance:
     Raises:
       InputError: the file cannot be read, an array is missing, or they belong to other training data.
     """
-    found = arrays.load(path, what='significance', alone='count')
+    found = io.load_arrays(path, description='significance', default_key='count')
     missing = [name for name in _NAMES if name not in found]
     if missing:
         raise InputError(f'{path} has no {", ".join(missing)}; significance.npz of any run shows the form')

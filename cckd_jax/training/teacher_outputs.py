@@ -1,4 +1,4 @@
-"""Teacher logits: computed once for fixed inputs, saved with the run, refused when they belong to something else."""
+"""Teacher logits: computed once for fixed inputs, cached in the run directory, or read from a file of the user's."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,20 +8,28 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from cckd_jax import io
+from cckd_jax.console import say
 from cckd_jax.data import Dataset
 from cckd_jax.errors import InputError
-from cckd_jax.training import arrays
+
+_REMEDY = 'delete it to compute it again'
+_FORCE = 'set check_logits=false for this teacher to use them as they are'
 
 
 class TeacherOutputs(NamedTuple):
-    """Logits of K teachers, float32: `train` `[N, K, C]`, and `test` `[M, K, C]` or None where a file gave none."""
+    """Logits of K teachers, float32: `train` `[N, K, C]`, and `test` `[M, K, C]` or None if a file has none."""
 
     train: np.ndarray
     test: np.ndarray | None
 
 
 def digest(*trees: Any) -> str:
-    """A short digest of the values of pytrees; what the teachers' outputs are keyed by."""
+    """Returns a short hash of the leaves of pytrees and their paths.
+
+    >>> digest({'kernel': np.zeros(2)}) == digest({'kernel': np.ones(2)})
+    False
+    """
     sha = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(trees):
         sha.update(jax.tree_util.keystr(path).encode())
@@ -30,69 +38,122 @@ def digest(*trees: Any) -> str:
 
 
 def save(path: Path, outputs: TeacherOutputs, key: str) -> None:
-    """Writes the outputs whole or not at all."""
+    """Writes the cache file atomically.
+
+    Args:
+      path: the file.
+      outputs: the logits.
+      key: a digest of everything that the logits depend on.
+    """
     test = {} if outputs.test is None else {'test_logits': outputs.test}
-    arrays.save(path, logits=outputs.train, key=np.array(key), **test)
+    io.save_arrays(path, logits=outputs.train, key=np.array(key), digest=np.array(digest(outputs)), **test)
 
 
 def load(path: Path, key: str) -> TeacherOutputs:
-    """Reads what `save` wrote.
+    """Reads a file that `save` wrote.
 
     Raises:
-      InputError: the file was made for other teachers or other data, or is damaged.
+      InputError: the key differs, so that the file belongs to other teachers or data, or the file is damaged.
     """
-    found = _arrays(path)
-    if str(found.get('key')) != key:
+    try:
+        arrays = _load_arrays(path)
+    except InputError as error:
+        raise InputError(f'{error}; {_REMEDY}') from None
+    if str(arrays.get('key')) != key:
         raise InputError(
             f'{path} was computed for other teacher weights, data or preprocessing '
-            f'(its key is {found.get("key")}, this run needs {key}); delete it to have it computed again'
+            f'(its key is {arrays.get("key")}, this run needs {key}); {_REMEDY}'
         )
-    return TeacherOutputs(found['logits'], found.get('test_logits'))
+    if 'logits' in arrays:
+        outputs = TeacherOutputs(arrays['logits'], arrays.get('test_logits'))
+        if str(arrays.get('digest')) == digest(outputs):
+            return outputs
+    raise InputError(f'the teacher logits in {path} are incomplete, or were changed after they were saved; {_REMEDY}')
 
 
-def load_given(path: Path, dataset: Dataset) -> TeacherOutputs:
-    """Reads logits that another framework computed, of the whole training set in the data set's own order.
+def load_logits(path: Path, dataset: Dataset, *, check: bool = True) -> TeacherOutputs:
+    """Reads logits that were computed elsewhere, for the whole training set in the data set's own order.
+
+    Rows in another order, other class numbers, or probabilities in place of logits would train a student without any
+    error, so they are refused. A teacher's accuracy `a` on the training labels must exceed the accuracy `c` that its
+    predictions would have in a random order by
+
+        (a - c) / (1 - c) > min(0.1, 1 / C)
+
+    which for balanced classes is about twice chance, 19% for C = 10. The threshold is our choice.
 
     Args:
-      path: `.npz` with `logits` `[N, C]` or `[N, K, C]` and perhaps `test_logits`, or `.npy` with the first alone.
-      dataset: what they belong to.
+      path: an `.npz` file with `logits` `[N, C]` or `[N, K, C]` and optionally `test_logits`, or an `.npy` file with
+        the former.
+      dataset: the data that the logits belong to.
+      check: whether to refuse logits that look wrong although their shape is right.
 
     Raises:
-      InputError: the file cannot be read, its shapes do not fit, or a value is not finite.
+      InputError: the file is not readable, a shape does not fit, a value is not finite, or the check fails.
     """
-    found = _arrays(path)
-    if 'logits' not in found:
-        raise InputError(f'{path} has no array named logits; it has: {", ".join(found) or "none"}')
-    train = _checked(path, 'logits', found['logits'], dataset.source_size, dataset.num_classes)[dataset.rows]
-    if 'test_logits' not in found:
-        return TeacherOutputs(train, None)
-    test = _checked(path, 'test_logits', found['test_logits'], len(dataset.test), dataset.num_classes)
-    if train.shape[1] != test.shape[1]:
-        raise InputError(
-            f'{path} has logits of {train.shape[1]} and test_logits of {test.shape[1]} teachers; give those of the same'
-        )
+    arrays = _load_arrays(path)
+    if 'logits' not in arrays:
+        raise InputError(f'{path} has no array named logits; it has: {", ".join(arrays) or "none"}')
+    train = _as_logits(path, 'logits', arrays['logits'], dataset.source_size, dataset.num_classes, check)[dataset.rows]
+    test = None
+    if 'test_logits' in arrays:
+        test = _as_logits(path, 'test_logits', arrays['test_logits'], len(dataset.test), dataset.num_classes, check)
+        if train.shape[1] != test.shape[1]:
+            raise InputError(
+                f'{path} has logits of {train.shape[1]} teachers and test_logits of {test.shape[1]}; '
+                'give both for the same teachers'
+            )
+    for index in range(train.shape[1]):
+        teacher = 'the teacher' if train.shape[1] == 1 else f'teacher {index}'
+        _check_accuracy(f'{teacher} in {path}', train[:, index], dataset.train.labels, check)
     return TeacherOutputs(train, test)
 
 
 def stack(outputs: Sequence[TeacherOutputs]) -> TeacherOutputs:
-    """Several teachers' outputs as one, along K."""
-    tests = [each.test for each in outputs]
+    """Concatenates the outputs of several teachers along K."""
+    tests = [teacher.test for teacher in outputs]
     return TeacherOutputs(
-        np.concatenate([each.train for each in outputs], axis=1),
+        np.concatenate([teacher.train for teacher in outputs], axis=1),
         None if any(test is None for test in tests) else np.concatenate(tests, axis=1),
     )
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    return arrays.load(path, what='teacher logits', alone='logits')
+def _load_arrays(path: Path) -> dict[str, np.ndarray]:
+    return io.load_arrays(path, description='teacher logits', default_key='logits')
 
 
-def _checked(path: Path, name: str, logits: np.ndarray, examples: int, classes: int) -> np.ndarray:
+def _as_logits(path: Path, name: str, logits: np.ndarray, examples: int, classes: int, check: bool) -> np.ndarray:
+    """Returns float32 `[N, K, C]`."""
     if logits.ndim not in (2, 3) or (len(logits), logits.shape[-1]) != (examples, classes):
         raise InputError(
             f'{name} of {path} have shape {logits.shape}; the data set needs [{examples}, {classes}] '
             f'or [{examples}, teachers, {classes}]'
         )
-    if not np.issubdtype(logits.dtype, np.floating) or not np.isfinite(logits).all():
-        raise InputError(f'{name} of {path} must be finite floats; found {logits.dtype} or NaN or infinity')
-    return logits.reshape(examples, -1, classes).astype(np.float32)
+    if not np.issubdtype(logits.dtype, np.floating):
+        raise InputError(f'{name} of {path} must be finite floats, not {logits.dtype}')
+    with np.errstate(over='ignore'):
+        logits = logits.reshape(examples, -1, classes).astype(np.float32)
+    if not np.isfinite(logits).all():
+        raise InputError(f'{name} of {path} must be finite floats; as float32, some are NaN or infinite')
+    # Half precision and 1,000 classes leave a sum of probabilities within 0.01 of 1.
+    if check and (logits >= 0).all() and np.allclose(logits.sum(-1), 1, atol=0.01):
+        raise InputError(
+            f'{name} of {path} are probabilities: no value is negative and every row sums to 1; '
+            f'give the logits, or the logarithm of the probabilities; {_FORCE}'
+        )
+    return logits
+
+
+def _check_accuracy(teacher: str, logits: np.ndarray, labels: np.ndarray, check: bool) -> None:
+    classes = logits.shape[-1]
+    predictions = logits.argmax(-1)
+    accuracy = float((predictions == labels).mean())
+    (predicted, actual) = (np.bincount(values, minlength=classes) / len(labels) for values in (predictions, labels))
+    chance = float(predicted @ actual)
+    if check and accuracy - chance <= min(0.1, 1 / classes) * (1 - chance):
+        raise InputError(
+            f'{teacher} predicts {accuracy:.2%} of the training labels, and in a random order it would predict '
+            f'{chance:.2%}: the rows are probably in another order than the data set, or the classes are numbered '
+            f'differently; {_FORCE}'
+        )
+    say(f'{teacher} predicts {accuracy:.2%} of the training labels')
