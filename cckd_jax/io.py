@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -59,12 +60,20 @@ def write_errors(path: Path) -> Iterator[None]:
         raise
     except (OSError, RuntimeError, ValueError) as error:
         if _disk_is_full(error):
-            raise InputError(
-                f'no space left on the disk while writing {path}; free some space and repeat the command'
-            ) from None
+            raise _no_space(path) from None
         if isinstance(error, OSError):
             raise InputError(f'cannot write {path} ({error.strerror or error})') from None
         raise
+
+
+def check_free_space(path: Path, size: int) -> None:
+    """Raises InputError if the disk of an existing `path` has less than `size` bytes free.
+
+    Quotas are not seen: they are reported by the write itself.
+    """
+    (total, _, free) = shutil.disk_usage(path)
+    if total and free < size:
+        raise _no_space(path)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -110,6 +119,10 @@ def load_arrays(path: Path, *, description: str, default_key: str) -> dict[str, 
         raise InputError(
             f'cannot read {description} from {path} ({reason}): it is damaged, or not an .npz or .npy file of numbers'
         ) from None
+
+
+def _no_space(path: Path) -> InputError:
+    return InputError(f'no space left on the disk while writing {path}; free some space and repeat the command')
 
 
 def _disk_is_full(error: BaseException | None) -> bool:

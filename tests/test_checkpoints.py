@@ -170,6 +170,19 @@ def test_a_full_disk_is_one_line_and_the_checkpoint_before_is_kept(folder, monke
     assert restored(folder)[1] == rows(3 if call == 'close' else 2)
 
 
+def test_a_checkpoint_larger_than_the_free_space_is_not_begun(folder, monkeypatch):
+    def save(free):
+        monkeypatch.setattr(shutil, 'disk_usage', lambda path: (2**40, 2**40 - free, free))
+        with training.Checkpoints(folder, META) as checkpoints:
+            checkpoints.save(state(3), rows(3))
+
+    with pytest.raises(InputError, match='no space left on the disk while writing'):
+        save(2**20 + 99)
+    assert restored(folder)[1] == rows(2)
+    save(2**20 + 100)
+    assert restored(folder)[1] == rows(3)
+
+
 def test_a_full_disk_under_the_metrics_is_one_line(tmp_path, monkeypatch):
     def fail(events):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -91,7 +91,7 @@ def test_the_numbers_of_a_run_agree_with_each_other(trained, digits):
     assert results['student']['failure_rate'] == np.mean(~student_correct[teacher_correct])
 
 
-def test_a_teacher_given_as_logits_teaches_the_same(trained, tmp_path, one_device):
+def test_a_teacher_given_as_logits_teaches_the_same(trained, tmp_path, digits, one_device):
     fields = {'attack.checkpoint': str(trained / 'separate'), 'student.epochs': 3}
     runs = [
         experiment.run(digits_config(**fields, **teacher), tmp_path / name, devices=one_device)
@@ -105,7 +105,7 @@ def test_a_teacher_given_as_logits_teaches_the_same(trained, tmp_path, one_devic
     assert runs[0]['teacher']['test_accuracy'] == runs[1]['teacher']['test_accuracy']
     # A file that changed is noticed when the run is resumed.
     changed = tmp_path / 'changed.npz'
-    np.savez(changed, logits=np.zeros((1437, 10)))
+    np.savez(changed, logits=np.eye(10)[digits.train.labels] * 9)
     workdir = tmp_path / 'logits'
     (workdir / 'report.md').unlink()
     config = json.loads((workdir / 'config.json').read_text())
@@ -119,14 +119,15 @@ def test_given_logits_need_no_teacher_network_that_fits(tmp_path, one_device):
     random = np.random.default_rng(0)
     images, labels = random.integers(0, 256, (80, 4, 4, 2)).astype(np.uint8), np.arange(80) % 3
     np.savez(tmp_path / 'tiny.npz', x_train=images, y_train=labels, x_test=images, y_test=labels)
-    np.save(tmp_path / 'logits.npy', random.normal(size=(80, 3)))
+    logits = np.eye(3)[labels] * 9 + random.normal(size=(80, 3))
+    np.save(tmp_path / 'logits.npy', logits)
     fields = {'dataset.name': str(tmp_path / 'tiny.npz'), 'teacher.logits': str(tmp_path / 'logits.npy')}
     config = digits_config(**fields, **{'student.model': 'resnet18', 'student.epochs': 1, 'batch_size': 40})
     config.student.options.update(width=0.02, blocks=(1,))
     results = experiment.run(config, tmp_path / 'run', devices=one_device)
     assert results['teacher']['parameters'] is None
     assert results['teacher']['test_accuracy'] is None
-    np.save(tmp_path / 'logits.npy', random.normal(size=(80, 2, 3)))
+    np.save(tmp_path / 'logits.npy', np.stack([logits, logits], axis=1))
     with pytest.raises(InputError, match='holds 2 teachers, cckd_t_reg takes one'):
         experiment.run(config, tmp_path / 'other', devices=one_device)
 

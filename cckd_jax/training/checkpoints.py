@@ -25,6 +25,7 @@ from cckd_jax.console import say
 from cckd_jax.errors import InputError
 from cckd_jax.training.state import TrainState
 
+_OVERHEAD = 2**20  # bytes, of the files that describe a checkpoint
 _ITEMS = ('variables', 'training', 'meta', 'rows')
 
 
@@ -73,6 +74,8 @@ class Checkpoints:
         state = jax.tree.map(np.array, jax.device_get(state))
         epochs = len(rows)
         with io.write_errors(self._folder):
+            self._manager.wait_until_finished()
+            io.check_free_space(self._folder, sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _OVERHEAD)
             self._manager.save(
                 epochs,
                 args=ocp.args.Composite(
