@@ -1,4 +1,4 @@
-"""What a waiting user sees: a bar on a terminal, a line now and then anywhere else."""
+"""Progress of training on stderr: a bar on a terminal, otherwise a line at least every ten seconds."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Shows epoch, loss, accuracy, kept share, images/s and time left; an observer of the loop."""
+    """Shows epoch, loss, accuracy, kept share, images/s and remaining time; an observer of the loop."""
 
     def __init__(self, name: str, epochs: int, examples: int):
         self._name, self._epochs, self._examples = name, epochs, examples
@@ -42,7 +42,7 @@ class Progress:
             )
 
     def step(self, epoch: int, metrics: dict[str, Any]) -> None:
-        """Moves the bar by the images presented, or says where an epoch that takes long has got to."""
+        """Moves the bar by the images presented, or prints a line during a long epoch."""
         presented = int(metrics['presented'])
         self._seen += presented
         if self._bar is not None:
@@ -68,7 +68,7 @@ class Progress:
             self._say(row['epoch'], row)
 
     def close(self) -> None:
-        """Leaves the bar as it stands."""
+        """Closes the bar and leaves it on the screen."""
         if self._bar is not None:
             self._bar.close()
 

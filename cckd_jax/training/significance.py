@@ -1,7 +1,8 @@
-"""How often each training example took part in a self-regulated training, as a file: `significance.npz`.
+"""The file `significance.npz`: how often each training example took part in a self-regulated training.
 
-`index` int `[N]`, the example's place in the data set's own order; `label` int `[N]`; `count` int `[N]`; `epochs`, how
-many were counted; `key`, the fingerprint of the training images and labels. The rows may stand in any order.
+Its arrays are `index` int `[N]`, the position of the example in the data set's own order; `label` int `[N]`; `count`
+int `[N]`; `epochs`, the number of epochs; `key`, the fingerprint of the training images and labels. The rows may be in
+any order.
 """
 
 from pathlib import Path
@@ -17,41 +18,41 @@ _NAMES = ('index', 'label', 'count', 'epochs', 'key')
 
 
 class Significance(NamedTuple):
-    """Counts int `[N]` in the order of the training set, and the epochs that were counted."""
+    """Counts int `[N]` in the order of the training set, and the number of epochs that they cover."""
 
     counts: np.ndarray
     epochs: int
 
 
-def save(path: Path, found: Significance, dataset: Dataset) -> None:
-    """Writes the counts whole or not at all.
+def save(path: Path, significance: Significance, dataset: Dataset) -> None:
+    """Writes the counts atomically.
 
     Args:
-      path: of the file.
-      found: the counts.
-      dataset: what they belong to.
+      path: the file.
+      significance: the counts.
+      dataset: the data that they belong to.
     """
     io.save_arrays(
         path,
         index=dataset.rows,
         label=dataset.train.labels,
-        count=found.counts,
-        epochs=np.array(found.epochs),
+        count=significance.counts,
+        epochs=np.array(significance.epochs),
         key=np.array(dataset.train.fingerprint()),
     )
 
 
 def load(path: Path, dataset: Dataset) -> Significance:
-    """Reads what `save` wrote, or counts of one's own in the same form.
+    """Reads a file that `save` wrote, or a file of the user's in the same format.
 
     Raises:
-      InputError: the file cannot be read, an array is missing, or they belong to other training data.
+      InputError: the file is not readable, an array is missing, or the counts belong to other training data.
     """
-    found = io.load_arrays(path, description='significance', default_key='count')
-    missing = [name for name in _NAMES if name not in found]
+    arrays = io.load_arrays(path, description='significance', default_key='count')
+    missing = [name for name in _NAMES if name not in arrays]
     if missing:
         raise InputError(f'{path} has no {", ".join(missing)}; significance.npz of any run shows the form')
-    (index, labels, counts) = (found[name] for name in ('index', 'label', 'count'))
+    (index, labels, counts) = (arrays[name] for name in ('index', 'label', 'count'))
     examples = len(dataset.train)
     if not index.shape == labels.shape == counts.shape == (examples,):
         raise InputError(
@@ -59,9 +60,9 @@ def load(path: Path, dataset: Dataset) -> Significance:
             f'{list(counts.shape)}; the training set needs [{examples}] of each'
         )
     key = dataset.train.fingerprint()
-    if str(found['key']) != key:
+    if str(arrays['key']) != key:
         raise InputError(
-            f'{path} was counted on other training data (its key is {found["key"]}, this run needs {key}); '
+            f'{path} was counted on other training data (its key is {arrays["key"]}, this run needs {key}); '
             'give a file of this data set, with the same dataset.examples and validation_fraction'
         )
     order = np.argsort(index)
@@ -69,6 +70,6 @@ def load(path: Path, dataset: Dataset) -> Significance:
         raise InputError(
             f'index and label of {path} are not those of the training set; keep the columns of a row together'
         )
-    if found['epochs'].shape or not np.issubdtype(found['epochs'].dtype, np.integer):
-        raise InputError(f'epochs of {path} must be one int, not {found["epochs"].dtype} {found["epochs"].shape}')
-    return Significance(counts[order], int(found['epochs']))
+    if arrays['epochs'].shape or not np.issubdtype(arrays['epochs'].dtype, np.integer):
+        raise InputError(f'epochs of {path} must be one int, not {arrays["epochs"].dtype} {arrays["epochs"].shape}')
+    return Significance(counts[order], int(arrays['epochs']))
