@@ -314,7 +314,7 @@ def test_a_file_that_does_not_fit(gated, tmp_path, one_device, changes, message)
 def test_a_damaged_file(gated, tmp_path, one_device):
     path = tmp_path / 'damaged.npz'
     path.write_bytes((gated / 'significance.npz').read_bytes()[:100])
-    with pytest.raises(InputError, match=r'damaged\.npz cannot be read as \.npz'):
+    with pytest.raises(InputError, match=r'cannot read significance from .*damaged\.npz'):
         files.load(path, data.load('digits'))
 
 
