@@ -65,6 +65,7 @@ def default() -> ConfigDict:
     config.teacher.epsilon = placeholder(float)  # of its robust training, 8/255 unless given
     config.teacher.ramp = placeholder(int)  # of its robust training, epochs in which its radius grows
     config.teacher.logits = placeholder(str)  # a file of logits from elsewhere: no teacher network at all
+    config.teacher.check_logits = True  # refuse logits that agree with the labels hardly more often than by chance
     config.teacher.seed = placeholder(int)  # the run's unless given
     config.teacher.label_noise = 0.0  # share of its training labels that are shuffled: a worse teacher, on purpose
 

@@ -31,6 +31,7 @@ SETTINGS: Mapping[str, str] = {
     'teacher.epsilon': "Radius of the teacher's robust training, in pixel values of [0, 1]. Empty: 8/255.",
     'teacher.ramp': "Epochs in which the radius of the teacher's robust training grows to its value.",
     'teacher.logits': 'File of teacher logits that replaces the teacher network.',
+    'teacher.check_logits': 'Refuses logits that agree with the labels hardly more often than by chance.',
     'teacher.seed': "Seed of the teacher. Empty: the run's.",
     'teacher.label_noise': "Fraction of the teacher's training labels that are shuffled, for a worse teacher.",
     'num_teachers': 'Number of teachers. The others are like teacher, each with its own seed.',

@@ -12,8 +12,7 @@ from typing import Any
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from cckd_jax import config as settings
-from cckd_jax import io
+from cckd_jax import config as settings, io
 from cckd_jax.errors import InputError
 
 _FOLDERS = re.compile(r'(teacher|student)(_\d+)?|separate|figures')
