@@ -28,7 +28,7 @@ if jax.__version_info__[:2] == (0, 10):
 gc.set_threshold(100_000, 20, 20)
 
 from cckd_jax import config as settings, data, experiment
-from cckd_jax.studies.common import changed
+from cckd_jax.studies.jobs import override
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -69,7 +69,21 @@ def digits_config(**fields):
         'attack.samples': 200,
         'evaluate.calibration': False,
     }
-    return changed(settings.default(), {**small, **fields})
+    return override(settings.default(), {**small, **fields})
+
+
+def tiny_config(**fields):
+    """A run of a second on digits, whose networks hardly learn."""
+    tiny = {
+        'teacher.model': 'helpers:Flat',
+        'student.model': 'helpers:Flat',
+        'dataset.examples': 128,
+        'batch_size': 32,
+        'teacher.epochs': 1,
+        'student.epochs': 1,
+        'attack.samples': 16,
+    }
+    return digits_config(**{**tiny, **fields})
 
 
 @pytest.fixture(scope='session')

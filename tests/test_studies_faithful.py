@@ -1,20 +1,20 @@
 """The study of faithfulness: what it concludes, that runs share a teacher, and that it resumes."""
 
 import json
-import runpy
-from pathlib import Path
 
 import pytest
 from conftest import digits_config
 
 from cckd_jax.errors import InputError
-from cckd_jax.reporting import study_faithful
-from cckd_jax.studies import faithful
+from cckd_jax.studies import engine, faithful, tables
+from cckd_jax.studies.command import load_config
+from cckd_jax.studies.summary import summarize
 
 
 def faithful_records(row, accuracies, gap):
     return [
         {
+            'study': 'faithful',
             'dataset': 'digits',
             'row': row,
             'seed': seed,
@@ -31,26 +31,32 @@ def faithful_records(row, accuracies, gap):
     ]
 
 
+def summarized(records):
+    return {**summarize(faithful.STUDY, records), 'failures': []}
+
+
 def test_faithfulness_is_compared_within_a_seed(tmp_path):
     runs = faithful_records('teacher', [0.96, 0.97], 0.0) + faithful_records('kd', [0.95, 0.93], 0.8)
-    found = faithful.summary(runs + faithful_records('faithful_certified', [0.93, 0.91], 0.4))
-    assert [row['row'] for row in found['rows']] == ['teacher', 'kd', 'faithful_certified']
-    assert {each['row'] for each in found['differences']} == {'faithful_certified'}
-    verdicts = {each['measure']: each['verdict'] for each in found['differences']}
+    content = summarized(runs + faithful_records('faithful_certified', [0.93, 0.91], 0.4))
+    assert [row['row'] for row in content['rows']] == ['teacher', 'kd', 'faithful_certified']
+    assert {row['row'] for row in content['differences']} == {'faithful_certified'}
+    verdicts = {row['measure']: row['verdict'] for row in content['differences']}
     assert verdicts['accuracy'] == verdicts['gap_certified'] == 'lower'
-    assert verdicts['agreement'] == 'not told apart'
-    text = study_faithful.render(found)
-    assert '## digits, ε = 0.03' in text
-    assert '| kd | 2 | 94.00 ± 12.71 % | 84.00 ± 12.71 % | 74.00 ± 12.71 % | 95.00 ± 0.00 % | 0.200 ± 0.000 |' in text
-    assert '| faithful_certified less kd | gap certified | -0.400 ± 0.000 | lower |' in text
-    assert '| teacher | 2 | 96.50 ± 6.35 % |  | 76.50 ± 6.35 % |  |  |  |  |' in text
-    # A teacher that gets none of the images right leaves no gap to compare.
+    assert verdicts['agreement'] == 'not significant'
+    text = tables.render(faithful.STUDY, content)
+    assert (
+        '| kd | 2 | 0.0300 | 94.00 ± 12.71 % | 84.00 ± 12.71 % | 74.00 ± 12.71 % | 95.00 ± 0.00 % | 0.200 ± 0.000 |'
+    ) in text
+    assert '| faithful_certified minus kd | gap certified | -0.400 ± 0.000 | lower |' in text
+    assert '| teacher | 2 | 0.0300 | 96.50 ± 6.35 % |  | 76.50 ± 6.35 % |  |  |  |  |' in text
+    # A teacher that classifies no image correctly leaves no gap to compare.
     nothing = [{**record, 'gap_found': None} for record in runs]
-    found_less = faithful.summary(nothing + faithful_records('faithful_certified', [0.93, 0.91], 0.4))
-    assert 'gap_found' not in {each['measure'] for each in found_less['differences']}
-    assert '| kd | 2 |' in study_faithful.render(found_less)
-    study_faithful.methods(tmp_path / 'study.png', found)
-    assert (tmp_path / 'study.png').read_bytes().startswith(b'\x89PNG')
+    less = summarized(nothing + faithful_records('faithful_certified', [0.93, 0.91], 0.4))
+    assert 'gap_found' not in {row['measure'] for row in less['differences']}
+    assert '| kd | 2 |' in tables.render(faithful.STUDY, less)
+    for number, summary in enumerate((content, less)):
+        faithful.figure(tmp_path / f'{number}.png', summary)
+        assert (tmp_path / f'{number}.png').read_bytes().startswith(b'\x89PNG')
 
 
 def test_a_study_of_faithfulness_shares_its_teacher_and_resumes(tmp_path, one_device, capsys):
@@ -73,12 +79,14 @@ def test_a_study_of_faithfulness_shares_its_teacher_and_resumes(tmp_path, one_de
             'evaluate.bounds': 'ibp',
         }
     )
-    study_of = lambda: faithful.run({'digits': config}, tmp_path, seeds=1, rows=['kd'], devices=one_device)
-    found = study_of()
-    assert [run['row'] for run in found['runs']] == ['teacher', 'separate', 'kd']
-    (teacher, separate, taught) = found['runs']
+    study_of = lambda: engine.run(
+        faithful.STUDY, {'digits': config}, tmp_path, seeds=1, rows=['kd'], devices=one_device
+    )
+    content = study_of()
+    assert [run['row'] for run in content['runs']] == ['teacher', 'separate', 'kd']
+    (teacher, separate, student) = content['runs']
     assert teacher['gap_found'] is None
-    for run in (separate, taught):
+    for run in (separate, student):
         assert run['epsilon'] == 0.02
         assert 0 <= run['gap_clean'] <= run['gap_found'] <= run['gap_certified'] <= 1
         assert run['robust_accuracy'] <= 1
@@ -87,26 +95,34 @@ def test_a_study_of_faithfulness_shares_its_teacher_and_resumes(tmp_path, one_de
     results = json.loads((group / 'kd' / 'results.json').read_text())
     assert results['robustness']['networks'].keys() == results['faithfulness']['students'].keys() == {'student'}
     assert not (group / 'kd' / 'teacher').exists()
-    assert taught['gap_certified'] == results['faithfulness']['students']['student'][0]['gap']['certified']
+    assert student['gap_certified'] == results['faithfulness']['students']['student'][0]['gap']['certified']
     capsys.readouterr()
-    assert study_of() == found
-    assert capsys.readouterr().err.count('is complete') == 2
+    assert study_of() == content
+    assert capsys.readouterr().err == 'faithful: 2 of 2 runs are finished\n'
 
 
-def test_an_arm_for_each_teacher(monkeypatch, tmp_path):
-    launch = runpy.run_path(Path(__file__).parents[1] / 'launch' / 'study_faithful.py')['main']
-    asked = {}
-    monkeypatch.setattr(faithful, 'run', lambda configs, workdir, **rest: asked.update(configs, **rest))
-    launch(['study', '--datasets=digits', f'--workdir={tmp_path}', '--teachers=ibp,adversarial,plain', '--seeds=2'])
-    found = [asked[f'digits_{name}'].teacher for name in ('ibp', 'adversarial', 'plain')]
-    assert [(each.robust, each.epsilon) for each in found] == [('ibp', 0.03), ('adversarial', 0.03), (None, None)]
-    assert (asked['seeds'], asked['rows']) == (2, list(faithful.ROWS))
-    with pytest.raises(InputError, match='--workdir is missing'):
-        launch(['study', '--datasets=digits'])
+def test_an_arm_for_each_teacher(tmp_path):
+    config = load_config('digits_faithful', [])
+    jobs_with = lambda teachers: list(
+        faithful.jobs(faithful.STUDY.resolve({'digits': config}, tmp_path, seeds=2, teachers=teachers))
+    )
+    jobs = jobs_with(['ibp', 'adversarial', 'plain'])
+    arms = {job.dataset: job.config.teacher for job in jobs}
+    settings = [(arms[f'digits_{name}'].robust, arms[f'digits_{name}'].epsilon) for name in list(faithful.TEACHERS)]
+    assert settings == [(None, None), ('adversarial', 0.03), ('ibp', 0.03)]
+    assert len(jobs) == 2 * 3 * len(faithful.ROWS)
     with pytest.raises(InputError, match=r"unknown way to train a teacher 'idp' .did you mean 'ibp'"):
-        launch(['study', '--datasets=digits', f'--workdir={tmp_path}', '--teachers=idp'])
+        jobs_with(['idp'])
+
+
+def test_iad_trusts_its_teacher_for_three_tenths_of_the_epochs(tmp_path):
+    config = load_config('digits_faithful', ['--config.student.epochs=10'])
+    options = faithful.STUDY.resolve({'digits': config}, tmp_path, seeds=1, rows=['kd', 'iad'])
+    by_row = {job.row: job.config for job in faithful.jobs(options)}
+    assert (by_row['iad'].warm_up, by_row['iad'].ramp, by_row['kd'].warm_up) == (3, 0, None)
 
 
 def test_a_study_of_faithfulness_needs_a_radius(tmp_path):
-    with pytest.raises(InputError, match='measures digits at its epsilon, and there is none'):
-        faithful.run({'digits': digits_config()}, tmp_path / 'study', seeds=1)
+    with pytest.raises(InputError, match='digits has no epsilon, and the study measures at that radius'):
+        engine.run(faithful.STUDY, {'digits': digits_config()}, tmp_path / 'study', seeds=1)
+    assert not (tmp_path / 'study').exists()

@@ -1,1 +1,1 @@
-"""Questions that take many runs: which ones, and what they say together."""
+"""Experiments of many runs: an engine that schedules them, and one file for each study."""

@@ -1,27 +1,32 @@
-"""Who is faithful to a robust teacher, and at what price? Accuracy, robustness and gaps of confidence by method.
+"""The study of faithfulness: which students are faithful to a robust teacher, and at what price in accuracy.
 
-For each data set and seed one teacher and one student trained alone are shared by all methods. All are measured at one
-radius, the config's `epsilon`: accuracy; accuracy where FGSM on the student trained alone moved the training images, as
-in the CCKD paper's Tables 8-9; accuracy under the worst of the attacks on the student itself; agreement with the
-teacher; and the gap of confidence around the images, what attacks find of it beside what bounds certify. The two
-faithful methods are readings of arXiv:2306.04431; its body could not be had, so there is no number to compare with.
+For each config and seed, all methods share one teacher and one student that is trained without a teacher. Every run is
+measured at one radius, the `epsilon` of the config: accuracy; accuracy on training images that FGSM moved against the
+shared student, as in Tables 8 and 9 of the CCKD paper; accuracy under the strongest of the attacks on the student
+itself; agreement with the teacher; and the confidence gap around the images, between what attacks find and what bounds
+certify. The two faithful methods are our interpretation of the abstract of arXiv:2306.04431; there is no number of the
+paper to compare with.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
+import numpy as np
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from cckd_jax.errors import InputError
-from cckd_jax.reporting import study_faithful as study
-from cckd_jax.statistics import estimate, verdict
-from cckd_jax.studies import common
+from cckd_jax.errors import InputError, lookup
+from cckd_jax.reporting.figures import COLORS, plain, save
+from cckd_jax.studies import figures
+from cckd_jax.studies.jobs import Job, override, restore_networks
+from cckd_jax.studies.study import Column, Measures, Option, Options, Study
 
-_BASE = 'separate'
+_BASELINE = 'separate'
 ROWS = (
-    _BASE,
+    _BASELINE,
     'kd',
     'cckd_t',
     'cckd_t_reg',
@@ -31,18 +36,9 @@ ROWS = (
     'faithful_adversarial',
     'faithful_certified',
 )
+_STUDENT_MEASURES = ('transferred', 'agreement', 'gap_clean', 'gap_found', 'gap_certified')
 
-MEASURES = ('accuracy', 'transferred', 'robust_accuracy', 'agreement', 'gap_clean', 'gap_found', 'gap_certified')
-
-# What is compared within a seed, where teacher and start are the same for both.
-COMPARED = (
-    *((row, _BASE) for row in ('kd', 'cckd_t', 'cckd_t_reg')),
-    ('faithful_adversarial', 'kd'),
-    ('faithful_adversarial', 'rslad'),
-    ('faithful_certified', 'kd'),
-)
-
-# How a teacher may be trained; each an arm of the study.
+# Ways to train the teacher; each is an arm of the study.
 TEACHERS: Mapping[str, Mapping[str, Any]] = {
     'plain': {f'teacher.{name}': None for name in ('robust', 'epsilon', 'ramp')},
     'adversarial': {'teacher.robust': 'adversarial'},
@@ -50,108 +46,151 @@ TEACHERS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def run(
-    configs: Mapping[str, ConfigDict],
-    workdir: str | Path,
-    *,
-    seeds: int,
-    rows: Sequence[str] = ROWS,
-    devices: Sequence[jax.Device] | None = None,
-) -> dict[str, Any]:
-    """Runs whatever of the study is not there yet, and writes `study.json`, `study.md` and `study.png` after each run.
-
-    Args:
-      configs: of each data set, by the name of its folder; their method, seed and shared networks are replaced, and
-        all is measured at their `epsilon`.
-      workdir: each run lies in `<workdir>/<data set>/seed<n>/<row>`.
-      seeds: how many, from 0.
-      rows: of `ROWS`; `separate` is always among them, since its teacher and student are the others'.
-      devices: all local ones when None.
-
-    Returns:
-      What `study.json` holds.
+def jobs(options: Options) -> Iterator[Job]:
+    """The runs: for each config and seed the baseline, then the rows that share its teacher and student.
 
     Raises:
-      InputError: there is no such row, or a run cannot use its settings.
+      InputError: there is no such way to train a teacher, or a config has no epsilon.
     """
-    common.check(seeds, rows, ROWS)
-    for name, config in configs.items():
-        if config.epsilon is None:
-            raise InputError(f'the study measures {name} at its epsilon, and there is none; set --config.epsilon')
-    group = lambda config, folder, seed: _group(config, folder, seed, rows, devices)
-    return common.collect(configs, workdir, seeds, group, summary=summary, render=study.render, draw=study.methods)
+    for seed, name, own in options.groups():
+        for dataset, config in _arms(name, own, options.values['teachers']):
+            folder = f'{dataset}/seed{seed}'
+            base = f'{folder}/{_BASELINE}'
+            common = {
+                'seed': seed,
+                'attack.epsilon': config.epsilon,
+                'evaluate.epsilons': (config.epsilon,),
+                **{f'evaluate.{section}': True for section in ('calibration', 'robustness', 'faithfulness')},
+            }
+            values = {**common, 'method': _BASELINE, 'evaluate.networks': ('teacher', 'student')}
+            yield Job(base, override(config, values), dataset, _BASELINE, seed)
+            # The shared teacher is measured once, in the baseline run.
+            common |= {'evaluate.networks': ('student',)}
+            common |= restore_networks(config, options.workdir / base, baseline='student')
+            for row in options.rows:
+                if row == _BASELINE:
+                    continue
+                values = {**common, 'method': row}
+                if row == 'iad':
+                    # Its paper trusts the teacher fully for the first 60 of 200 epochs.
+                    values |= {'warm_up': round(0.3 * config.student.epochs), 'ramp': 0}
+                yield Job(f'{folder}/{row}', override(config, values), dataset, row, seed, needs=(base,))
 
 
-def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over seeds with 95 % confidence intervals, and differences within seeds, of the runs there are."""
-    rows, differences = [], []
-    for dataset in dict.fromkeys(record['dataset'] for record in records):
-        by_row = common.by_row(records, ('teacher', *ROWS), dataset=dataset)
-        for row, seeds in by_row.items():
-            if seeds:
-                means = {name: _mean([record[name] for record in seeds.values()]) for name in MEASURES}
-                rows.append({'dataset': dataset, 'row': row, 'epsilon': next(iter(seeds.values()))['epsilon'], **means})
-        for first, second in COMPARED:
-            for measure in MEASURES:
-                gained = common.difference(by_row[first], by_row[second], measure)
-                if gained is not None:
-                    differences.append(
-                        {
-                            'dataset': dataset,
-                            'row': first,
-                            'against': second,
-                            'measure': measure,
-                            'difference': gained._asdict(),
-                            'verdict': verdict(gained),
-                        }
-                    )
-    return {'rows': rows, 'differences': differences, 'runs': [dict(record) for record in records]}
+def _arms(name: str, config: ConfigDict, teachers: Sequence[str]) -> Iterator[tuple[str, ConfigDict]]:
+    """The config with each way to train the teacher; as it is if there are none."""
+    if config.epsilon is None:
+        raise InputError(f'{name} has no epsilon, and the study measures at that radius; set --config.epsilon')
+    if not teachers:
+        yield name, config
+    for teacher in teachers:
+        values = lookup(TEACHERS, teacher, 'way to train a teacher')
+        yield f'{name}_{teacher}', override(config, values)
 
 
-def _mean(values: Sequence[float | None]) -> dict[str, Any] | None:
-    return None if None in values else estimate(values)._asdict()
-
-
-def _group(
-    config: ConfigDict, folder: Path, seed: int, rows: Sequence[str], devices: Sequence[jax.Device] | None
-) -> Iterable[list[dict[str, Any]]]:
-    """Runs the rows of one data set and seed; yields each one's record, the first time with the teacher's before it."""
-    sections = dict.fromkeys(('evaluate.calibration', 'evaluate.robustness', 'evaluate.faithfulness'), True)
-    for row in dict.fromkeys((_BASE, *rows)):
-        settings = {'seed': seed, 'method': row, **sections, 'evaluate.epsilons': (config.epsilon,)}
-        settings['attack.epsilon'] = config.epsilon
-        # Those that all runs share are measured once.
-        settings['evaluate.networks'] = ('teacher', 'student') if row == _BASE else ('student',)
-        if row != _BASE:
-            own = config.teacher.checkpoint or str(folder / _BASE / 'teacher')
-            settings |= {'teacher.checkpoint': own, 'attack.checkpoint': str(folder / _BASE / 'student')}
-        if row == 'iad':
-            # Its paper trusts the teacher through the first 60 of 200 epochs, and then steps.
-            settings |= {'warm_up': round(0.3 * config.student.epochs), 'ramp': 0}
-        results = common.run(config, settings, folder / row, devices)
-        record = {'row': row, 'seed': seed, **_of_student(results)}
-        yield [_of_teacher(results), record] if row == _BASE else [record]
-
-
-def _of_student(results: Mapping[str, Any]) -> dict[str, Any]:
+def measures(job: Job, results: Mapping[str, Any]) -> Measures:
+    """Accuracies, agreement and gaps of the student; accuracies of the teacher in the run that trains it."""
     radii = results['faithfulness']['students'].get('student')
-    gap = radii[0]['gap'] if radii else dict.fromkeys(('clean', 'found', 'certified'))
-    return {
-        'epsilon': results['robustness']['epsilons'][0],
-        'accuracy': results['student']['test_accuracy'],
+    gaps = radii[0]['gap'] if radii else dict.fromkeys(('clean', 'found', 'certified'))
+    student = {
+        **_accuracies('student', results),
         'transferred': results['student']['adversarial_accuracy'],
-        'robust_accuracy': results['robustness']['networks']['student']['attacked']['worst'][0],
         'agreement': results['calibration']['relative']['student']['agreement'],
-        **{f'gap_{way}': value for way, value in gap.items()},
+        **{f'gap_{name}': value for name, value in gaps.items()},
     }
+    if job.row != _BASELINE:
+        return {job.row: student}
+    teacher = {**_accuracies('teacher', results), **dict.fromkeys(_STUDENT_MEASURES)}
+    return {'teacher': teacher, job.row: student}
 
 
-def _of_teacher(results: Mapping[str, Any]) -> dict[str, Any]:
+def _accuracies(network: str, results: Mapping[str, Any]) -> dict[str, Any]:
+    robustness = results['robustness']
     return {
-        'row': 'teacher',
-        'seed': results['seed'],
-        'epsilon': results['robustness']['epsilons'][0],
-        'accuracy': results['teacher']['test_accuracy'],
-        'robust_accuracy': results['robustness']['networks']['teacher']['attacked']['worst'][0],
-        **dict.fromkeys(('transferred', 'agreement', 'gap_clean', 'gap_found', 'gap_certified')),
+        'epsilon': robustness['epsilons'][0],
+        'accuracy': results[network]['test_accuracy'],
+        'robust_accuracy': robustness['networks'][network]['attacked']['worst'][0],
     }
+
+
+def figure(path: Path, summary: Mapping[str, Any]) -> None:
+    """Draws each method's accuracy, with and without attack, and its confidence gap, found and certified.
+
+    One row of panels for each data set and one line for each method; large marks are means, dots are seeds.
+
+    Args:
+      path: of the PNG.
+      summary: the content of `study.json`.
+    """
+    names = figures.datasets(summary)
+    most = max(len(figures.select(summary, 'rows', dataset)) for dataset in names)
+    drawing = Figure(figsize=(10.5, (0.36 * most + 1.3) * len(names)), layout='constrained')
+    panels = drawing.subplots(len(names), 2, squeeze=False, sharey='row')
+    for (left, right), dataset in zip(panels, names, strict=True):
+        rows, runs = figures.select(summary, 'rows', dataset), figures.select(summary, 'runs', dataset)
+        _draw_spans(left, rows, runs, {'robust_accuracy': 'under attack', 'accuracy': 'accuracy'})
+        _draw_spans(right, rows, runs, {'gap_found': 'found', 'gap_certified': 'certified'})
+        left.set_yticks(range(len(rows)), [row['row'] for row in rows])
+        left.set_ylim(len(rows) - 0.5, -0.5)
+        left.xaxis.set_major_formatter(ticker.PercentFormatter(1.0))
+        left.set(xlabel=f'{dataset}: share of test images, ε = {rows[0]["epsilon"]["mean"]:.4g}')
+        right.set(xlabel='largest confidence gap around an image', xlim=(-0.02, 1.02))
+        for axes in (left, right):
+            plain(axes)
+    for axes in panels[0]:
+        axes.legend(frameon=False, fontsize=9, ncols=2, loc='lower center', bbox_to_anchor=(0.5, 1.0))
+    save(drawing, path)
+
+
+def _draw_spans(
+    axes: Axes, rows: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]], names: Mapping[str, str]
+) -> None:
+    """Draws a line for each row from one measure (filled mark) to another (hollow mark)."""
+    for name, label in names.items():
+        axes.plot([], [], 'o', color=COLORS['student'], markersize=6, label=label, **_fill(name, names))
+    for y, row in enumerate(rows):
+        if None in (row[name] for name in names):
+            continue
+        color = COLORS['teacher'] if row['row'] == 'teacher' else COLORS['student']
+        axes.plot([row[name]['mean'] for name in names], [y, y], color=color, linewidth=1.5, alpha=0.5)
+        for name in names:
+            seeds = [run[name] for run in runs if run['row'] == row['row']]
+            axes.plot(seeds, np.full(len(seeds), y + 0.22), '.', color=color, markersize=4, alpha=0.6)
+            axes.plot(row[name]['mean'], y, 'o', color=color, markersize=6, **_fill(name, names))
+
+
+def _fill(name: str, names: Mapping[str, str]) -> dict[str, str]:
+    return {} if name == next(iter(names)) else {'markerfacecolor': 'white'}
+
+
+STUDY = Study(
+    name='faithful',
+    description=(
+        'All methods of a seed share their teacher. The largest difference of the confidence in the label, anywhere '
+        'within ε of an image, lies between the gap that attacks find and the gap that bounds certify.'
+    ),
+    jobs=jobs,
+    measures=measures,
+    columns={
+        'epsilon': Column('ε', digits=4, interval=False),
+        'accuracy': Column('accuracy', percent=True, digits=2, compared=True),
+        'transferred': Column('under FGSM on the shared student', percent=True, digits=2, compared=True),
+        'robust_accuracy': Column('under attack on itself', percent=True, digits=2, compared=True),
+        'agreement': Column('same class as the teacher', percent=True, digits=2, compared=True),
+        'gap_clean': Column('gap at the image', compared=True),
+        'gap_found': Column('gap found', compared=True),
+        'gap_certified': Column('gap certified', compared=True),
+    },
+    figure=figure,
+    configs=('mnist_faithful',),
+    rows=ROWS,
+    compare=(
+        *((row, _BASELINE) for row in ('kd', 'cckd_t', 'cckd_t_reg')),
+        ('faithful_adversarial', 'kd'),
+        ('faithful_adversarial', 'rslad'),
+        ('faithful_certified', 'kd'),
+    ),
+    options={
+        'teachers': Option((), 'ways to train the teacher, one arm of the study each: plain, adversarial, ibp'),
+    },
+)
