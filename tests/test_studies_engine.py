@@ -295,7 +295,7 @@ def test_processes_train_fail_and_resume(tmp_path):
     environment = {**os.environ, 'JAX_NUM_CPU_DEVICES': '1', 'PYTHONPATH': path}
     finished = subprocess.run(command_line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert finished.returncode == 2, finished.stderr
-    assert finished.stderr.endswith('error: 1 runs failed: broken; the same command resumes the study\n')
+    assert finished.stderr.endswith('error: failed runs: broken; the same command resumes the study\n')
     assert 'no readable checkpoint' in finished.stderr
     assert finished.stdout.endswith('the tables are in runs/study.md\n')
     content = json.loads((tmp_path / 'runs' / 'study.json').read_text())

@@ -80,7 +80,7 @@ def _run(arguments: list[str]) -> None:
     print(f'the tables are in {path}')
     if summary['failures']:
         failed = ', '.join(failure['run'] for failure in summary['failures'])
-        raise InputError(f'{len(summary["failures"])} runs failed: {failed}; the same command resumes the study')
+        raise InputError(f'failed runs: {failed}; the same command resumes the study')
 
 
 def find_study(name: str) -> Study:

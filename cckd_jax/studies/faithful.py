@@ -128,12 +128,12 @@ def figure(path: Path, summary: Mapping[str, Any]) -> None:
     panels = drawing.subplots(len(names), 2, squeeze=False, sharey='row')
     for (left, right), dataset in zip(panels, names, strict=True):
         rows, runs = figures.select(summary, 'rows', dataset), figures.select(summary, 'runs', dataset)
-        _draw_spans(left, rows, runs, {'robust_accuracy': 'under attack', 'accuracy': 'accuracy'})
-        _draw_spans(right, rows, runs, {'gap_found': 'found', 'gap_certified': 'certified'})
+        _draw_spans(left, rows, runs, {'robust_accuracy': 'under attack', 'accuracy': 'without attack'})
+        _draw_spans(right, rows, runs, {'gap_found': 'found by attacks', 'gap_certified': 'certified bound'})
         left.set_yticks(range(len(rows)), [row['row'] for row in rows])
         left.set_ylim(len(rows) - 0.5, -0.5)
         left.xaxis.set_major_formatter(ticker.PercentFormatter(1.0))
-        left.set(xlabel=f'{dataset}: share of test images, ε = {rows[0]["epsilon"]["mean"]:.4g}')
+        left.set(xlabel=f'{dataset}: test accuracy, ε = {rows[0]["epsilon"]["mean"]:.4g}')
         right.set(xlabel='largest confidence gap around an image', xlim=(-0.02, 1.02))
         for axes in (left, right):
             plain(axes)

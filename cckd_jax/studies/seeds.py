@@ -87,7 +87,7 @@ def figure(path: Path, summary: Mapping[str, Any]) -> None:
         axes.set_ylim(len(lines) - 0.5, -0.5)
         axes.set_xlim(figures.limits(shown, margin=0.3))
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
-        axes.set(xlabel='test accuracy', title=dataset)
+        axes.set(xlabel='test accuracy, mean and 95 % interval', title=dataset)
     figures.finish(drawing, path, [])
 
 

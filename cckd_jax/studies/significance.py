@@ -147,7 +147,7 @@ _STYLE = {
 
 
 def figure(path: Path, summary: Mapping[str, Any]) -> None:
-    """Draws test accuracy against the presentations that gave a gradient, one panel for each data set.
+    """Draws test accuracy against the presentations used for training, one panel for each data set.
 
     Means with 95 % intervals, which are clipped to the range of the seeds, and a dot for each seed. Rows with equal
     numbers of samples stand side by side.
@@ -182,8 +182,9 @@ def figure(path: Path, summary: Mapping[str, Any]) -> None:
                 elinewidth=1.2,
                 label=row['row'],
             )
+        axes.set_ylabel('test accuracy, mean and 95 % interval')
         axes.set_ylim(figures.limits([run['test_accuracy'] for run in runs], margin=0.12))
-        axes.set(xscale='log', xlabel='presentations that gave a gradient', ylabel='test accuracy', title=dataset)
+        axes.set(xscale='log', xlabel='presentations used for training', title=dataset)
         axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=''))
         axes.xaxis.set_minor_formatter(ticker.NullFormatter())

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cckd_jax.statistics import Estimate, estimate, paired_difference, verdict
+from cckd_jax.statistics import estimate, paired_difference, verdict
 from cckd_jax.studies.jobs import Job
 from cckd_jax.studies.study import Study
 
@@ -86,4 +86,4 @@ def _grouped(study: Study, records: Sequence[Record]) -> list[tuple[dict[str, An
 
 
 def _mean(values: Sequence[float | None]) -> dict[str, Any] | None:
-    return None if None in values else Estimate(*estimate(values))._asdict()
+    return None if None in values else estimate(values)._asdict()

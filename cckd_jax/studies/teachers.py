@@ -139,11 +139,11 @@ def figure(path: Path, summary: Mapping[str, Any]) -> None:
             above.plot(*zip(*dots, strict=True), '.', color=color, markersize=4, alpha=0.6)
             below.plot(x, [row['worse_share']['mean'] for row in own], **style)
         above.set_ylim(figures.limits([run['test_accuracy'] for run in runs], margin=0.5))
-        above.set(ylabel="student's test accuracy", title=dataset)
+        above.set(ylabel="student's test accuracy,\nmean and 95 % interval", title=dataset)
         above.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
         below.set(xlabel=f'{summary["options"]["worse"]} of teacher 0', ylabel='share of teacher 0\nin the weights')
         below.set_xticks(range(len(levels)), [f'{level:g}' for level in levels])
-        below.set_ylim(0, None)
+        below.set_ylim(bottom=-0.02)
     figures.finish(drawing, path, panels[0])
 
 
