@@ -4,9 +4,11 @@ import csv
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
+import time
 import types
 from pathlib import Path
 
@@ -132,21 +134,44 @@ def test_runs_at_a_time_start_when_their_dependencies_end(monkeypatch, tmp_path)
     both = threading.Barrier(2, timeout=10)
     ended = []
 
-    def work(job, folder, cores, workers):
+    def run_worker(job, folder, cores, workers):
         if job.row == 'base':
             both.wait()  # passes only if the bases of two seeds run at the same time
         else:
             assert f'digits/seed{job.seed}/base' in ended
         ended.append(job.name)
-        return 'broken' if job.name == 'digits/seed1/kd' else None
+        if job.name == 'digits/seed1/kd':
+            raise execution.WorkerError('broken')
 
-    monkeypatch.setattr(execution, '_run_worker', work)
+    monkeypatch.setattr(execution, '_run_worker', run_worker)
     options = STUDY.resolve({'digits': None}, tmp_path, seeds=2)
     schedule = Schedule(list(STUDY.jobs(options)), processes=2)
     execution.execute(schedule, tmp_path, processes=2, on_finish=lambda: None)
     assert len(ended) == 6
     assert schedule.failures == {'digits/seed1/kd': 'broken'}
     assert schedule.done == 5
+
+
+def test_a_worker_has_its_cores_and_leaves_a_log(monkeypatch, tmp_path):
+    code = 'import os, sys; print(len(os.sched_getaffinity(0)), len(sys.stdin.read())); sys.exit(3)'
+    monkeypatch.setattr(execution, 'worker_command', lambda folder: [sys.executable, '-c', code])
+    monkeypatch.setattr(execution.cpu, 'cores', lambda: sorted(os.sched_getaffinity(0))[:1])
+    schedule = Schedule([job('a'), job('b')], processes=2)
+    execution.execute(schedule, tmp_path, processes=2, on_finish=lambda: None)
+    line = f'1 {len(tiny_config().to_json())}'
+    assert (tmp_path / 'a' / execution.LOG).read_text() == f'{line}\n'
+    assert schedule.failures['b'] == f'{line}\nexit status 3, output in {tmp_path / "b" / execution.LOG}'
+
+
+def test_an_interrupt_ends_the_workers(monkeypatch, tmp_path):
+    code = 'import sys, time; print("started", flush=True); time.sleep(60)'
+    monkeypatch.setattr(execution, 'worker_command', lambda folder: [sys.executable, '-c', code])
+    started = time.monotonic()
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        execution.execute(Schedule([job('a'), job('b')]), tmp_path, processes=2, on_finish=lambda: None)
+    assert time.monotonic() - started < 30
 
 
 def test_a_file_is_prepared_after_the_run_that_it_is_made_from(runs, tmp_path):
@@ -284,12 +309,13 @@ def test_a_worker_gets_the_config_that_it_is_sent(name):
     assert hash(decoded.dataset.image_shape) == hash(config.dataset.image_shape)
 
 
-def test_processes_train_fail_and_resume(tmp_path):
-    (tmp_path / 'own_study.py').write_text(OWN_STUDY)
+def test_the_documented_study_runs_in_processes_beside_a_run_that_fails(tmp_path):
+    (documented,) = re.findall(r'```python\n(.*?)```', (ROOT / 'docs' / 'studies.md').read_text(), re.DOTALL)
+    (tmp_path / 'temperatures.py').write_text(documented + FAILING_RUNS)
     settings = {'teacher.model': 'helpers:Flat', 'student.model': 'helpers:Flat', 'dataset.examples': 128}
     settings |= {'attack.samples': 16, 'evaluate.calibration': False}
-    command_line = [sys.executable, ROOT / 'launch' / 'study.py', '--study=own_study:STUDY', '--workdir=runs']
-    command_line += ['--configs=digits_lenet:smoke', '--seeds=1', '--processes=2', '--epochs=1']
+    command_line = [sys.executable, ROOT / 'launch' / 'study.py', '--study=temperatures:STUDY', '--workdir=runs']
+    command_line += ['--configs=digits_lenet:smoke', '--temperatures=4', '--seeds=1', '--processes=2', '--epochs=1']
     command_line += [f'--config.{name}={value}' for name, value in settings.items()]
     path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
     environment = {**os.environ, 'JAX_NUM_CPU_DEVICES': '1', 'PYTHONPATH': path}
@@ -299,38 +325,27 @@ def test_processes_train_fail_and_resume(tmp_path):
     assert 'no readable checkpoint' in finished.stderr
     assert finished.stdout.endswith('the tables are in runs/study.md\n')
     content = json.loads((tmp_path / 'runs' / 'study.json').read_text())
-    assert [run['row'] for run in content['runs']] == ['base', 'kd']
+    assert [(run['row'], run['level']) for run in content['runs']] == [('separate', None), ('kd', 4.0)]
     assert content['failures'][0]['skipped'] == ['dependent']
-    assert not (tmp_path / 'runs' / 'kd' / 'teacher').exists()
-    assert 'the report is in' in (tmp_path / 'runs' / 'kd' / execution.LOG).read_text()
+    group = tmp_path / 'runs' / 'digits_lenet' / 'seed0'
+    assert not (group / 'kd_4' / 'teacher').exists()
+    assert 'the report is in' in (group / 'kd_4' / execution.LOG).read_text()
+    assert json.loads((group / 'kd_4' / 'results.json').read_text())['hyperparameters']['temperature'] == 4.0
 
 
-OWN_STUDY = """
-from pathlib import Path
-
-from cckd_jax.studies.jobs import Job, override, restore_networks
-from cckd_jax.studies.study import Column, Study
+FAILING_RUNS = """
+import dataclasses
 
 
-def jobs(options):
-    for seed, dataset, config in options.groups():
-        job = lambda name, values, *needs: Job(name, override(config, values), dataset, name, seed, needs=needs)
-        yield job('base', {'method': 'separate'})
-        restored = restore_networks(config, options.workdir / 'base', baseline='student')
-        yield job('kd', {'method': 'kd', **restored}, 'base')
-        yield job('broken', {'method': 'kd', 'teacher.checkpoint': 'absent'})
-        yield job('dependent', {'method': 'kd'}, 'broken')
+def jobs_that_fail(options):
+    yield from jobs(options)
+    (config,) = options.configs.values()
+    broken = override(config, {'method': 'kd', 'teacher.checkpoint': 'absent'})
+    yield Job('broken', broken, 'digits', 'kd', 0)
+    yield Job('dependent', config, 'digits', 'kd', 0, needs=('broken',))
 
 
-STUDY = Study(
-    name='own',
-    description='',
-    jobs=jobs,
-    measures=lambda job, results: {job.row: {'accuracy': results['student']['test_accuracy']}},
-    columns={'accuracy': Column('accuracy', compared=True)},
-    figure=lambda path, content: None,
-    configs=('digits_lenet',),
-)
+STUDY = dataclasses.replace(STUDY, jobs=jobs_that_fail)
 """
 
 

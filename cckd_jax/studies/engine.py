@@ -113,10 +113,10 @@ class _Files:
         write_json(workdir / 'study.json', self.content)
         write_text(workdir / 'study.md', tables.render(self._study, self.content))
         write_text(workdir / 'study.csv', tables.render_csv(records))
-        if records:
+        if records and self._study.figure is not None:
             self._study.figure(workdir / 'study.png', self.content)
-            if self._study.export is not None:
-                self._study.export(workdir, self.content)
+        if records and self._study.export is not None:
+            self._study.export(workdir, self.content)
 
 
 def _resolve_processes(processes: int | None, devices: Sequence[jax.Device] | None) -> int:

@@ -28,6 +28,10 @@ LOG = 'log.txt'
 Outcome = str | None
 
 
+class WorkerError(Exception):
+    """A run failed in its own process."""
+
+
 class Schedule:
     """Which jobs are ready, running, finished, failed or skipped, and how long the rest will take."""
 
@@ -100,6 +104,11 @@ def default_processes() -> int:
     return len(cpu.cores()) if jax.default_backend() == 'cpu' else 1
 
 
+def worker_command(folder: Path) -> list[str]:
+    """The command of a process that reads a config from its standard input and runs it in a folder."""
+    return [sys.executable, '-P', '-m', 'cckd_jax.studies.worker', str(folder)]
+
+
 def execute(
     schedule: Schedule,
     workdir: Path,
@@ -145,19 +154,10 @@ def _one_by_one(
     schedule: Schedule, workdir: Path, devices: Sequence[jax.Device] | None
 ) -> Iterator[tuple[Job, Outcome, float]]:
     while (job := schedule.next()) is not None:
-        started = time.monotonic()
-        outcome = None
-        try:
-            if job.prepare is not None:
-                job.prepare()
-            experiment.run(job.config, workdir / job.name, devices=devices)
-        except InputError as error:
-            outcome = f'error: {error}'
-        except Exception:  # whatever happens in one run, the others go on
-            outcome = ''.join(traceback.format_exc().splitlines(keepends=True)[-_LAST_LINES:])
+        (outcome, seconds) = _attempt(job, lambda: experiment.run(job.config, workdir / job.name, devices=devices))
         # Each run compiles its own programs, and some fifty runs would use up the memory mappings of a process.
         jax.clear_caches()
-        yield job, outcome, time.monotonic() - started
+        yield job, outcome, seconds
 
 
 def _in_parallel(schedule: Schedule, workdir: Path, processes: int) -> Iterator[tuple[Job, Outcome, float]]:
@@ -169,16 +169,10 @@ def _in_parallel(schedule: Schedule, workdir: Path, processes: int) -> Iterator[
 
     def work(job: Job) -> tuple[Outcome, float]:
         share = shares.get()
-        started = time.monotonic()
         try:
-            if job.prepare is not None:
-                job.prepare()
-            outcome = _run_worker(job, workdir / job.name, share, workers)
-        except InputError as error:
-            outcome = f'error: {error}'
+            return _attempt(job, lambda: _run_worker(job, workdir / job.name, share, workers))
         finally:
             shares.put(share)
-        return outcome, time.monotonic() - started
 
     with futures.ThreadPoolExecutor(processes) as pool:
         running: dict[futures.Future, Job] = {}
@@ -198,13 +192,34 @@ def _in_parallel(schedule: Schedule, workdir: Path, processes: int) -> Iterator[
                 worker.terminate()
 
 
-def _run_worker(job: Job, folder: Path, cores: Sequence[int], workers: dict[str, subprocess.Popen[bytes]]) -> Outcome:
-    """Runs a job in a process that may use these cores; its output goes to `log.txt` in the run directory."""
+def _attempt(job: Job, run: Callable[[], object]) -> tuple[Outcome, float]:
+    """Prepares and runs a job; whatever happens in one run, the others go on."""
+    started = time.monotonic()
+    outcome = None
+    try:
+        if job.prepare is not None:
+            job.prepare()
+        run()
+    except WorkerError as error:
+        outcome = str(error)
+    except InputError as error:
+        outcome = f'error: {error}'
+    except Exception:
+        outcome = ''.join(traceback.format_exc().splitlines(keepends=True)[-_LAST_LINES:])
+    return outcome, time.monotonic() - started
+
+
+def _run_worker(job: Job, folder: Path, cores: Sequence[int], workers: dict[str, subprocess.Popen[bytes]]) -> None:
+    """Runs a job in a process that may use these cores; its output goes to `log.txt` in the run directory.
+
+    Raises:
+      WorkerError: the process failed; the message has the last lines of its output.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / LOG
     with log.open('wb') as output:
         worker = subprocess.Popen(
-            [sys.executable, '-P', '-m', 'cckd_jax.studies.worker', str(folder)],
+            worker_command(folder),
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -216,10 +231,9 @@ def _run_worker(job: Job, folder: Path, cores: Sequence[int], workers: dict[str,
             os.sched_setaffinity(worker.pid, cores)
         worker.communicate(job.config.to_json().encode())
     del workers[job.name]
-    if worker.returncode == 0:
-        return None
-    lines = log.read_text(encoding='utf-8', errors='replace').splitlines()[-_LAST_LINES:]
-    return '\n'.join([*lines, f'exit status {worker.returncode}, output in {log}'])
+    if worker.returncode:
+        lines = log.read_text(encoding='utf-8', errors='replace').splitlines()[-_LAST_LINES:]
+        raise WorkerError('\n'.join([*lines, f'exit status {worker.returncode}, output in {log}']))
 
 
 def _worker_environment() -> Mapping[str, str]:

@@ -75,8 +75,8 @@ class Study:
       jobs: the runs; dependencies precede their dependents.
       measures: reads the `results.json` of a finished job.
       columns: of the tables by measure; measures without a column are in `study.json` alone.
-      figure: draws `study.png` from `study.json`.
       configs: names of the configs that run by default.
+      figure: draws `study.png` from `study.json`.
       rows: rows that can be chosen, in the order of the tables; empty if any method can.
       default_rows: rows that run by default; all if empty.
       compare: pairs of rows whose difference within a seed is estimated; if empty, every row against the first.
@@ -90,8 +90,8 @@ class Study:
     jobs: Callable[[Options], Iterable[Job]]
     measures: Callable[[Job, Mapping[str, Any]], Measures]
     columns: Mapping[str, Column]
-    figure: Callable[[Path, Mapping[str, Any]], None]
     configs: tuple[str, ...]
+    figure: Callable[[Path, Mapping[str, Any]], None] | None = None
     rows: tuple[str, ...] = ()
     default_rows: tuple[str, ...] = ()
     compare: tuple[tuple[str, str], ...] = ()
