@@ -237,6 +237,13 @@ def test_a_finished_run_of_other_settings_is_rejected(runs, tmp_path):
     assert len(fake.ran) == 1
 
 
+def test_a_workdir_that_cannot_be_made(runs, tmp_path):
+    runs()
+    (tmp_path / 'file').touch()
+    with pytest.raises(InputError, match=r'cannot use workdir .*; give another --workdir'):
+        run(tmp_path / 'file' / 'study')
+
+
 def test_files_of_a_study(runs, tmp_path):
     runs()
     content = run(tmp_path, rows=['kd'], strength='strong')
@@ -365,7 +372,7 @@ STUDY = dataclasses.replace(STUDY, jobs=jobs_that_fail)
         (['--study=seeds', '--workdir=a', '--configs=digits_lenet,digits_lenet:smoke'], 'names a config twice'),
         (['--study=seeds', '--workdir=a', '--seeds=0'], 'seeds=0 must be above 0; set --seeds'),
         (['--study=seeds', '--workdir=a', '--processes=0'], 'processes=0 must be above 0; set --processes'),
-        (['--study=seeds', '--workdir=a', '--methods=kdd'], "unknown method 'kdd'"),
+        (['--study=seeds', '--workdir=a', '--methods=kdd'], "error: digits_lenet/seed0/kdd: unknown method 'kdd'"),
         (['--study=seeds', '--workdir=a', '--worse=epochs'], "unexpected argument '--worse=epochs'"),
     ],
 )

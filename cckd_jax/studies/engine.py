@@ -56,14 +56,9 @@ def run(
     """
     options = study.resolve(configs, workdir, seeds=seeds, rows=rows, **values)
     jobs = list(study.jobs(options))
-    complete = [job for job in jobs if execution.is_complete(options.workdir / job.name)]
-    for job in jobs:
-        experiment.check(job.config)
-    for job in complete:
-        _check_config(job, options.workdir)
     own = select_shard(jobs, shard)
     processes = min(_resolve_processes(processes, devices), max(1, len(own)))
-    finished = {job.name for job in complete}
+    finished = _check(jobs, options.workdir)
     schedule = execution.Schedule(own, [job.name for job in own if job.name in finished], processes=processes)
     files = _Files(study, options, jobs)
     say(f'{study.name}: {schedule.done} of {schedule.total} runs are finished')
@@ -72,6 +67,28 @@ def run(
         schedule, options.workdir, processes=processes, devices=devices, on_finish=lambda: files.write(schedule)
     )
     return files.content
+
+
+def _check(jobs: Sequence[Job], workdir: Path) -> set[str]:
+    """Makes the workdir and returns the names of finished jobs.
+
+    Raises:
+      InputError: a job cannot run, a finished run has other settings, or the workdir cannot be made.
+    """
+    finished = set()
+    for job in jobs:
+        try:
+            experiment.check(job.config)
+        except InputError as error:
+            raise InputError(f'{job.name}: {error}') from None
+        if execution.is_complete(workdir / job.name):
+            _check_config(job, workdir)
+            finished.add(job.name)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f'cannot use workdir {workdir} ({error}); give another --workdir') from None
+    return finished
 
 
 class _Files:
@@ -109,7 +126,6 @@ class _Files:
             **summary.summarize(self._study, records),
             'failures': failures,
         }
-        workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / 'study.json', self.content)
         write_text(workdir / 'study.md', tables.render(self._study, self.content))
         write_text(workdir / 'study.csv', tables.render_csv(records))
