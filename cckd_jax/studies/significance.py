@@ -162,13 +162,16 @@ def figure(path: Path, summary: Mapping[str, Any]) -> None:
     for axes, dataset in zip(panels, names, strict=True):
         rows = [row for row in figures.select(summary, 'rows', dataset) if row['row'] in _STYLE]
         runs = [run for run in figures.select(summary, 'runs', dataset) if run['row'] in _STYLE]
+        all_used = [row['samples_used']['mean'] for row in rows]
+        # Beside each other by a thirtieth of the axis, so that the position still tells the number.
+        step = max(1.002, (max(1.0, *all_used) / max(1.0, min(all_used))) ** 0.035)
         for row in rows:
             (color, marker) = _STYLE[row['row']]
             used = row['samples_used']['mean']
             equal = [other['row'] for other in rows if other['samples_used']['mean'] == used]
-            x = used * 1.13 ** (equal.index(row['row']) - (len(equal) - 1) / 2)
+            x = used * step ** (equal.index(row['row']) - (len(equal) - 1) / 2)
             seeds = [run['test_accuracy'] for run in runs if run['row'] == row['row']]
-            axes.plot([x * 1.04] * len(seeds), seeds, '.', color=color, markersize=4, alpha=0.7)
+            axes.plot([x * step**0.35] * len(seeds), seeds, '.', color=color, markersize=4, alpha=0.7)
             axes.errorbar(
                 x,
                 row['test_accuracy']['mean'],
