@@ -160,7 +160,7 @@ def load_config(argument: str, settings: Sequence[str]) -> ConfigDict:
     3
     """
     (name, colon, variant) = argument.partition(':')
-    if name.endswith('.py'):
+    if name.endswith('.py') or not _CONFIGS.is_dir():
         return cli.configured(argument, settings)
     path = _CONFIGS / f'{name}.py'
     if not path.exists():
