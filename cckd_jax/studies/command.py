@@ -1,21 +1,19 @@
 """The command line of all studies."""
 
-import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
-from ml_collections import ConfigDict
 
 from cckd_jax import cli
-from cckd_jax.errors import InputError, lookup, nearest
+from cckd_jax.errors import InputError
+from cckd_jax.imports import resolve
 from cckd_jax.studies import engine, faithful, seeds, significance, teachers
 from cckd_jax.studies.jobs import parse_shard
 from cckd_jax.studies.study import Study
 
 STUDIES = {study.STUDY.name: study.STUDY for study in (significance, teachers, faithful, seeds)}
-_CONFIGS = Path(__file__).parents[2] / 'configs'
 
 USAGE = """Run a study: many runs, a table of means with 95 % confidence intervals, and a figure.
 
@@ -62,7 +60,7 @@ def _run(arguments: list[str]) -> None:
     if study is None:
         raise InputError(f'--study is missing; there are: {", ".join(STUDIES)}, or package.module:STUDY')
     values, settings = _parse(study, rest)
-    configs = {_name(config): load_config(config, settings) for config in values.configs}
+    configs = {_name(config): cli.configured(config, settings) for config in values.configs}
     if len(configs) < len(values.configs):
         raise InputError(f'--configs={",".join(values.configs)} names a config twice; give each another file name')
     summary = engine.run(
@@ -92,13 +90,7 @@ def find_study(name: str) -> Study:
     >>> find_study('seeds').configs
     ('digits_lenet',)
     """
-    (module, colon, attribute) = name.partition(':')
-    if not colon:
-        return lookup(STUDIES, name, 'study')
-    try:
-        study = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f'cannot import the study {name} ({error})') from None
+    study = resolve(name, STUDIES, 'study')
     if not isinstance(study, Study):
         raise InputError(f'{name} is {type(study).__name__}, not a cckd_jax.studies.study.Study')
     return study
@@ -141,34 +133,6 @@ def _parse(study: Study, arguments: Sequence[str]) -> tuple[flags.FlagValues, li
     if values.data_dir is not None:
         settings += [f'--config.dataset.data_dir={values.data_dir}']
     return values, settings
-
-
-def load_config(argument: str, settings: Sequence[str]) -> ConfigDict:
-    """Loads a config and applies settings to it.
-
-    Args:
-      argument: path of a `.py` file or name of a config in `configs/`; `:variant` may follow.
-      settings: `--config.NAME=VALUE`.
-
-    Returns:
-      The config.
-
-    Raises:
-      InputError: there is no such config, or a setting cannot be used.
-
-    >>> load_config('digits_lenet:smoke', ['--config.seed=3']).seed
-    3
-    """
-    (name, colon, variant) = argument.partition(':')
-    if name.endswith('.py') or not _CONFIGS.is_dir():
-        return cli.configured(argument, settings)
-    path = _CONFIGS / f'{name}.py'
-    if not path.exists():
-        names = sorted(path.stem for path in _CONFIGS.glob('*.py'))
-        raise InputError(
-            f'no config {name!r}{nearest(name, names)}; give the path of a .py file, or one of {", ".join(names)}'
-        )
-    return cli.configured(f'{path}{colon}{variant}', settings)
 
 
 def _name(argument: str) -> str:

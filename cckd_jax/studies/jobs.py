@@ -61,6 +61,8 @@ def override(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
             for key in groups:
                 group = group[int(key) if key.isdecimal() else key]
             group[field] = value
+    if {'method', 'gate'} & values.keys():
+        settings.declare_hyperparameters(changed)
     return changed
 
 
