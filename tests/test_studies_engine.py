@@ -310,7 +310,7 @@ def test_a_large_number_and_an_absent_one_in_a_table():
 
 @pytest.mark.parametrize('name', sorted(path.stem for path in (ROOT / 'configs').glob('*.py')))
 def test_a_worker_gets_the_config_that_it_is_sent(name):
-    config = command.load_config(f'{name}:smoke', [])
+    config = cli.configured(f'{name}:smoke', [])
     decoded = decode_config(config.to_json())
     assert settings.as_dict(decoded) == settings.as_dict(config)
     assert hash(decoded.dataset.image_shape) == hash(config.dataset.image_shape)

@@ -5,9 +5,9 @@ import json
 import pytest
 from conftest import digits_config
 
+from cckd_jax.cli import configured
 from cckd_jax.errors import InputError
 from cckd_jax.studies import engine, faithful, tables
-from cckd_jax.studies.command import load_config
 from cckd_jax.studies.summary import summarize
 
 
@@ -102,7 +102,7 @@ def test_a_study_of_faithfulness_shares_its_teacher_and_resumes(tmp_path, one_de
 
 
 def test_an_arm_for_each_teacher(tmp_path):
-    config = load_config('digits_faithful', [])
+    config = configured('digits_faithful', [])
     jobs_with = lambda teachers: list(
         faithful.jobs(faithful.STUDY.resolve({'digits': config}, tmp_path, seeds=2, teachers=teachers))
     )
@@ -116,7 +116,7 @@ def test_an_arm_for_each_teacher(tmp_path):
 
 
 def test_iad_trusts_its_teacher_for_three_tenths_of_the_epochs(tmp_path):
-    config = load_config('digits_faithful', ['--config.student.epochs=10'])
+    config = configured('digits_faithful', ['--config.student.epochs=10'])
     options = faithful.STUDY.resolve({'digits': config}, tmp_path, seeds=1, rows=['kd', 'iad'])
     by_row = {job.row: job.config for job in faithful.jobs(options)}
     assert (by_row['iad'].warm_up, by_row['iad'].ramp, by_row['kd'].warm_up) == (3, 0, None)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from conftest import digits_config
 
+from cckd_jax.cli import configured
 from cckd_jax.errors import InputError
 from cckd_jax.studies import engine, significance, tables
-from cckd_jax.studies.command import load_config
 from cckd_jax.studies.summary import summarize
 
 
@@ -97,7 +97,7 @@ def test_a_study_shares_its_teacher_and_resumes(tmp_path, one_device, capsys):
 
 def test_an_arm_for_each_temperature_of_the_margin(tmp_path):
     settings = ['--config.alpha=0.02', '--config.teacher.epochs=2']
-    configs = {name: load_config(f'{name}_lenet', settings) for name in ('digits', 'mnist')}
+    configs = {name: configured(f'{name}_lenet', settings) for name in ('digits', 'mnist')}
     jobs_with = lambda **values: list(
         significance.jobs(significance.STUDY.resolve(configs, tmp_path, seeds=1, rows=['kd'], **values))
     )
