@@ -16,7 +16,7 @@ import pytest
 from cckd_jax.reporting.files import write_json
 from conftest import tiny_config
 
-from cckd_jax import config as settings
+from cckd_jax import cli, config as settings
 from cckd_jax.errors import InputError
 from cckd_jax.statistics import Estimate, estimate, paired_difference, verdict
 from cckd_jax.studies import command, engine, execution, summary, tables
