@@ -5,12 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import Flat, Tiny, random_network
+from helpers import Flat, Tiny, random_case, random_network, softmax
 from hypothesis import given, settings, strategies as st
 
 from cckd_jax import evaluation, models
 from cckd_jax.errors import InputError
 from cckd_jax.losses import cross_entropy
+from cckd_jax.robustness import objectives
 from cckd_jax.robustness.square import _sides
 
 with warnings.catch_warnings():
@@ -123,6 +124,68 @@ def test_attacks_depend_on_the_example_and_not_on_batches_or_devices():
     np.testing.assert_allclose(again[::-1], one_key, atol=1e-6)
 
 
+def float64_gradient(network, images, labels):
+    """The gradient of the cross entropy of a `Flat` network in float64, free of the difference p - 1."""
+    parameters = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), network.variables['params'])
+    (hidden, output) = (parameters[name] for name in ('hidden', 'output'))
+    before = np.asarray(images, np.float64).reshape(len(images), -1) @ hidden['kernel'] + hidden['bias']
+    logits = np.maximum(before, 0) @ output['kernel'] + output['bias']
+    (rows, labels) = (np.arange(len(images)), np.asarray(labels))
+    error = softmax(logits)
+    error[rows, labels] = 0
+    error[rows, labels] = -error.sum(-1)
+    return (error @ output['kernel'].T * (before > 0)) @ hidden['kernel'].T, logits
+
+
+def test_the_sign_of_the_gradient_is_that_of_float64_where_the_network_is_confident():
+    confident = random_network(Flat(num_classes=4), SHAPE, scale=40.0)
+    images, _ = batch(400, seed=1)
+    images = jnp.clip(images, 0.05, 0.95)
+    labels = sure(images, confident)
+    exact, logits = float64_gradient(confident, images, labels)
+    assert np.median(1 - softmax(logits).max(-1)) < 1e-6
+    agreement = {}
+    for loss in ('cross_entropy', 'softmax_cross_entropy', 'margin'):
+        moved = evaluation.fgsm(confident, images, labels, epsilon=0.01, loss=loss)
+        agreement[loss] = (np.sign(moved - images).reshape(exact.shape) == np.sign(exact)).mean()
+    assert agreement['cross_entropy'] > 0.999
+    assert agreement['softmax_cross_entropy'] < 0.95
+    # One step of PGD follows the same gradient.
+    once = evaluation.pgd(confident, images, labels, epsilon=0.01, steps=1, step_size=0.01)
+    moved = evaluation.fgsm(confident, images, labels, epsilon=0.01)
+    same = (once == moved).all((1, 2, 3)) | (once == images).all((1, 2, 3))
+    assert same.all()
+    assert (once != images).any((1, 2, 3)).mean() > 0.9
+
+
+def test_the_exact_cross_entropy_is_the_cross_entropy():
+    logits, _, labels = random_case(3, batch=50)
+    found = evaluation.exact_cross_entropy(logits, labels)
+    np.testing.assert_allclose(found, cross_entropy(logits, labels), rtol=1e-5, atol=1e-6)
+    gradient = lambda loss: jax.grad(lambda z: loss(z, labels).sum())(logits)
+    np.testing.assert_allclose(gradient(evaluation.exact_cross_entropy), gradient(cross_entropy), atol=1e-6)
+    assert evaluation.exact_cross_entropy(logits.astype(jnp.bfloat16), labels).dtype == jnp.float32
+
+
+def test_the_gap_search_follows_the_exact_gradient_of_the_probability():
+    logits = jnp.array([[18.0, 0.0, -1.0], [0.3, -0.2, 0.1]])
+    labels = jnp.array([0, 1])
+    found = jax.grad(lambda z: objectives.label_probability(z, labels).sum())(logits)
+    p = softmax(logits)
+    expected = -p[np.arange(2), labels][:, None] * p
+    expected[np.arange(2), labels] = -np.where(np.eye(3, dtype=bool)[labels], 0, expected).sum(-1)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(objectives.label_probability(logits, labels), p[np.arange(2), labels], rtol=1e-6)
+
+
+@pytest.mark.parametrize('dtype', [jnp.int8, jnp.uint8])
+def test_labels_of_eight_bits_name_one_of_many_classes(dtype):
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(2, 300)), jnp.float32)
+    (narrow, wide) = (jnp.array([5, 100], kind) for kind in (dtype, jnp.int32))
+    for measure in (evaluation.margin_loss, evaluation.exact_cross_entropy, evaluation.brier_score):
+        np.testing.assert_array_equal(measure(logits, narrow), measure(logits, wide))
+
+
 def test_masked_gradients_are_seen_through():
     images, _ = batch(24, seed=3)
     labels = sure(images, MASKED)
@@ -171,8 +234,9 @@ def test_agreement_with_foolbox(name):
     labels = sure(images)
     step = {} if name == 'FGSM' else {'abs_stepsize': 0.03, 'steps': 6}
     theirs = getattr(foolbox.attacks, name)(random_start=False, **step)
-    how = {'norm': 'l2' if name == 'L2PGD' else 'linf', 'steps': 6, 'step_size': 0.03}
-    ours = evaluation.fgsm if name == 'FGSM' else functools.partial(evaluation.pgd, **how)
+    how = {} if name == 'FGSM' else {'norm': 'l2' if name == 'L2PGD' else 'linf', 'steps': 6, 'step_size': 0.03}
+    attack = evaluation.fgsm if name == 'FGSM' else evaluation.pgd
+    ours = functools.partial(attack, loss='softmax_cross_entropy', **how)
     for epsilon in (0.03, 0.1):
         (_, clipped, success) = foolbox_points(theirs, FLAT, images, labels, epsilon)
         found = ours(FLAT, images, labels, epsilon=epsilon)
@@ -192,7 +256,7 @@ def test_agreement_with_foolbox(name):
         ({'epsilon': float('nan')}, 'epsilon must be in'),
         ({'norm': 'l2', 'epsilon': 4.1}, r'epsilon must be in \[0, 4\]'),
         ({'norm': 'l_inf'}, "unknown norm 'l_inf' .did you mean 'linf'"),
-        ({'loss': 'dlr'}, "unknown loss 'dlr'; there are: cross_entropy, margin"),
+        ({'loss': 'dlr'}, "unknown loss 'dlr'; there are: cross_entropy, softmax_cross_entropy, margin"),
         ({'steps': 0}, 'steps must be a whole number of 1 or above, not 0'),
         ({'steps': 2.5}, 'steps must be a whole number of 1 or above, not 2.5'),
         ({'restarts': 0}, 'restarts must be a whole number of 1 or above'),

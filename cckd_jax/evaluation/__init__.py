@@ -26,6 +26,7 @@ from cckd_jax.robustness import (
     confidence_bounds as confidence_bounds,
     confidence_gap_bounds as confidence_gap_bounds,
     difference_bounds as difference_bounds,
+    exact_cross_entropy as exact_cross_entropy,
     fgsm as fgsm,
     logit_bounds as logit_bounds,
     margin_loss as margin_loss,

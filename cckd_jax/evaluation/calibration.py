@@ -157,7 +157,7 @@ def brier_score(logits: chex.Array, labels: chex.Array) -> chex.Array:
     0.75
     """
     _confidence(logits, labels)
-    label = jax.nn.one_hot(labels, logits.shape[-1])
+    label = jax.nn.one_hot(labels.astype(jnp.int32), logits.shape[-1])
     return jnp.mean(jnp.sum(jnp.square(jax.nn.softmax(logits.astype(jnp.float32)) - label), -1))
 
 

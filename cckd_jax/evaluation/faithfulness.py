@@ -9,11 +9,12 @@ import numpy as np
 
 from cckd_jax.models import Network
 from cckd_jax.robustness.ascent import ascend
-from cckd_jax.robustness.attacks import check_search, margin_loss
+from cckd_jax.robustness.attacks import check_search
 from cckd_jax.robustness.balls import BALLS
 from cckd_jax.robustness.bounds import difference_bounds
 from cckd_jax.robustness.gap_bounds import SignedGaps
 from cckd_jax.robustness.inputs import check_epsilon, check_images, check_label_range, check_pair, example_keys
+from cckd_jax.robustness.objectives import label_log_odds, label_margin, label_probability
 
 LogitsFn = Callable[[chex.Array], chex.Array]
 
@@ -115,7 +116,9 @@ def signed_attack_gaps(
     between = lambda measure, points: measure(student(points), labels) - measure(teacher(points), labels)
 
     def highest(sign: float) -> chex.Array:
-        objective, odds = (lambda points, of=of: sign * between(of, points) for of in (_confidence, _log_odds))
+        objective, odds = (
+            lambda points, of=of: sign * between(of, points) for of in (label_probability, label_log_odds)
+        )
         found = [_highest(objective, images, epsilon, key, steps, step_size, restarts, guide) for guide in (None, odds)]
         return jnp.maximum(*found)
 
@@ -166,7 +169,7 @@ def attack_agreement(
     _check(teacher, student, images, epsilon, steps, step_size, restarts)
 
     def against(one: LogitsFn, other: LogitsFn) -> chex.Array:
-        objective = lambda points: margin_loss(one(points), jnp.argmax(other(points), -1))
+        objective = lambda points: label_margin(one(points), jnp.argmax(other(points), -1))
         return _highest(objective, images, epsilon, key, steps, step_size, restarts)
 
     return jnp.maximum(against(student, teacher), against(teacher, student)) <= 0
@@ -242,16 +245,6 @@ def faithful_fraction(gaps: np.ndarray, kappas: np.ndarray) -> np.ndarray:
     if not gaps.size:
         return np.full(kappas.shape, np.nan)
     return (gaps[None] <= kappas[:, None]).mean(-1)
-
-
-def _confidence(logits: chex.Array, labels: chex.Array) -> chex.Array:
-    return jnp.take_along_axis(jax.nn.softmax(logits), labels[:, None], 1)[:, 0]
-
-
-def _log_odds(logits: chex.Array, labels: chex.Array) -> chex.Array:
-    others = ~jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
-    own = jnp.take_along_axis(logits, labels[:, None], 1)[:, 0]
-    return own - jax.nn.logsumexp(logits, axis=-1, where=others)
 
 
 def _check(teacher, student, images, epsilon, steps, step_size, restarts) -> int:

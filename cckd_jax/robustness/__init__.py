@@ -1,7 +1,7 @@
 """What networks do in a ball around an image: attacks find the worst of it, bounds certify that there is no worse."""
 
 from cckd_jax.robustness.ascent import ascend as ascend
-from cckd_jax.robustness.attacks import fgsm as fgsm, margin_loss as margin_loss, pgd as pgd
+from cckd_jax.robustness.attacks import fgsm as fgsm, pgd as pgd
 from cckd_jax.robustness.balls import BALLS as BALLS
 from cckd_jax.robustness.bounds import (
     confidence_bounds as confidence_bounds,
@@ -14,6 +14,7 @@ from cckd_jax.robustness.gap_bounds import (
     odds_gap_bounds as odds_gap_bounds,
     signed_gap_bounds as signed_gap_bounds,
 )
+from cckd_jax.robustness.objectives import exact_cross_entropy as exact_cross_entropy, margin_loss as margin_loss
 from cckd_jax.robustness.ramp import ramp as ramp
 from cckd_jax.robustness.square import square as square
 from cckd_jax.robustness.translation import check_layers as check_layers

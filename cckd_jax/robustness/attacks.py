@@ -1,14 +1,13 @@
 """Adversarial examples, crafted along the gradient of a function that gives logits."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from cckd_jax.checks import check_labels, check_logits, check_positive
+from cckd_jax.checks import check_positive
 from cckd_jax.errors import lookup
-from cckd_jax.losses import cross_entropy
 from cckd_jax.robustness.ascent import ascend
 from cckd_jax.robustness.balls import BALLS
 from cckd_jax.robustness.inputs import (
@@ -19,6 +18,7 @@ from cckd_jax.robustness.inputs import (
     check_takes,
     example_keys,
 )
+from cckd_jax.robustness.objectives import LOSSES
 
 
 def fgsm(
@@ -28,27 +28,33 @@ def fgsm(
     *,
     epsilon: chex.Numeric,
     key: chex.PRNGKey | None = None,
+    loss: str = 'cross_entropy',
 ) -> chex.Array:
-    r"""Fast gradient sign method: one step of size epsilon up the cross entropy, cut to [0, 1].
+    r"""Fast gradient sign method: one step of size epsilon along the sign of the gradient, clipped to [0, 1].
 
-    $x_A = \mathrm{clip}(x + \epsilon\, \mathrm{sign}(\nabla_x CE(f(x), y)), 0, 1)$. The paper's text says that the step
-    is applied iteratively; its equation, followed here, is one step. The cut to the range of pixels is ours: the paper
-    does not mention one.
+    $x_A = \mathrm{clip}(x + \epsilon\, \mathrm{sign}(\nabla_x \ell(f(x), y)), 0, 1)$. The paper's text says that the
+    step is applied iteratively; we follow its equation, which is one step. Clipping to the pixel range is our addition:
+    the paper does not mention it.
+
+    The paper and the usual frameworks follow the gradient of `softmax_cross_entropy`, which float32 rounds where the
+    network is confident. Use it to compare with Tables 8 and 9 of the paper. The default, `cross_entropy`, is the same
+    function with an exact gradient, and the stronger attack.
 
     Args:
       logits_fn: `[B, H, W, C] -> [B, classes]`, for example a `models.Network`.
       images: float `[B, H, W, C]`, in [0, 1].
       labels: int `[B]`.
       epsilon: size of the step in pixel units, in [0, 1].
-      key: where given, the step starts from a random point of the ball, uniform before the cut to [0, 1] (and the
-        result stays in the ball); one key, which is folded with each example's place, or one for each example `[B]`.
+      key: if given, the step starts from a random point of the ball, drawn uniformly and clipped to [0, 1]. Either one
+        key, which is folded with each example's position in the batch, or one key per example `[B]`.
+      loss: a name in `LOSSES`: `cross_entropy`, `softmax_cross_entropy` or `margin`.
 
     Returns:
       float32 `[B, H, W, C]`, in [0, 1], within epsilon of the images.
 
     Raises:
       AssertionError: shapes or types are wrong.
-      InputError: epsilon or an image is outside [0, 1].
+      InputError: epsilon or an image is outside [0, 1], or the loss is unknown.
 
     Source: equation 9 of CCKD (arXiv:2107.06993), after Goodfellow et al. (arXiv:1412.6572).
 
@@ -56,46 +62,15 @@ def fgsm(
     >>> fgsm(logits, jnp.full((1, 1, 2, 1), 0.5), jnp.array([0]), epsilon=0.125).ravel().tolist()
     [0.375, 0.375]
     """
+    objective = lookup(LOSSES, loss, 'loss')
     check_images(images)
     check_epsilon(epsilon)
     check_label_range(labels, images, check_takes('the attacked network', logits_fn, images))
     images = images.astype(jnp.float32)
     ball = BALLS['linf']
     start = images if key is None else ball.start(example_keys(key, len(images)), images, epsilon)
-    gradient = jax.grad(lambda points: jnp.sum(cross_entropy(logits_fn(points), labels)))(start)
+    gradient = jax.grad(lambda points: jnp.sum(objective(logits_fn(points), labels)))(start)
     return ball.within(start + epsilon * jnp.sign(gradient), images, epsilon)
-
-
-def margin_loss(logits: chex.Array, labels: chex.Array) -> chex.Array:
-    r"""By how much the best wrong class beats the label: above 0 exactly where the label loses.
-
-    $\max_{j \ne y} z_j - z_y$. Unlike cross entropy it has a gradient however sure the network is.
-
-    Args:
-      logits: float `[B, C]`, C > 1.
-      labels: int `[B]`, in `[0, C)`.
-
-    Returns:
-      float `[B]`, in logits.
-
-    Raises:
-      AssertionError: shapes or types are wrong.
-
-    Source: Carlini and Wagner (arXiv:1608.04644), f_6 before its cut, with the sign turned.
-
-    >>> margin_loss(jnp.array([[3.0, 1.0, 2.5]]), jnp.array([0])).tolist()
-    [-0.5]
-    """
-    check_logits(logits)
-    check_labels(labels, logits)
-    own = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
-    return jnp.max(jnp.where(own, -jnp.inf, logits), -1) - jnp.sum(jnp.where(own, logits, 0), -1)
-
-
-LOSSES: Mapping[str, Callable[[chex.Array, chex.Array], chex.Array]] = {
-    'cross_entropy': cross_entropy,
-    'margin': margin_loss,
-}
 
 
 def pgd(
@@ -115,9 +90,14 @@ def pgd(
     r"""Projected gradient ascent on a loss of the logits, which keeps the best point that it meets.
 
     $x_{t+1} = \Pi(x_t + \alpha\, d(\nabla_x \ell(f(x_t) / \tau, y)))$ with d the sign (`linf`) or the unit vector
-    (`l2`) of the gradient, and the projection onto the ball cut to [0, 1]. A network that was trained at a high
-    temperature gives large logits, whose cross entropy has no gradient left in float32: attack it at that temperature,
-    or by the margin. Best is by the attacked loss: with `margin`, no success is ever lost to a later iterate.
+    (`l2`) of the gradient, and $\Pi$ the projection onto the ball, clipped to [0, 1]. "Best" means the largest value of
+    the attacked loss: with `margin`, a later iterate never loses an earlier success. A network trained at a high
+    temperature has large logits, and its cross entropy can underflow in float32: attack it at that temperature, or with
+    `margin`.
+
+    The usual frameworks follow the gradient of `softmax_cross_entropy`, which float32 rounds where the network is
+    confident; use it to compare with numbers from elsewhere. The default, `cross_entropy`, is the same function with an
+    exact gradient, and the stronger attack.
 
     Args:
       logits_fn: `[B, H, W, C] -> [B, classes]`, for example a `models.Network`.
@@ -132,7 +112,7 @@ def pgd(
       step_size: alpha, in the norm; None means 2.5 epsilon / steps.
       restarts: random starts, with a key. Restart r draws from the example's key folded with r, so that more restarts
         contain the fewer.
-      loss: a name in `LOSSES`.
+      loss: a name in `LOSSES`: `cross_entropy`, `softmax_cross_entropy` or `margin`.
       temperature: tau > 0 of the attacked logits.
 
     Returns:

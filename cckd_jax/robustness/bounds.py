@@ -11,6 +11,7 @@ from cckd_jax.errors import lookup
 from cckd_jax.models import Network
 from cckd_jax.robustness import propagation
 from cckd_jax.robustness.inputs import check_epsilon, check_images, check_label_range, check_takes
+from cckd_jax.robustness.objectives import label_log_odds, label_mask
 from cckd_jax.robustness.operations import Box
 from cckd_jax.robustness.translation import check_layers, operations
 
@@ -128,9 +129,7 @@ def confidence_bounds(
 
 def label_odds(differences: Box, labels: chex.Array) -> Box:
     r"""Bounds of $\log(p_y / (1 - p_y)) = -\log \sum_{j \ne y} e^{d_j}$ from those of the differences."""
-    others = ~jax.nn.one_hot(labels, differences.lower.shape[-1], dtype=bool)
-    odds = lambda values: -jax.nn.logsumexp(values, axis=-1, where=others)
-    return Box(odds(differences.upper), odds(differences.lower))
+    return Box(label_log_odds(differences.upper, labels), label_log_odds(differences.lower, labels))
 
 
 def check_ball(network: Network, images: chex.Array, epsilon: chex.Numeric, method: str) -> int:
@@ -155,7 +154,7 @@ def bounded(network: Network, images: chex.Array, epsilon: chex.Numeric, method:
 
 def against(labels: chex.Array, classes: int) -> propagation.Specification:
     """Of each logit over the label's."""
-    own = jax.nn.one_hot(labels, classes)[:, None]
+    own = label_mask(labels, classes)[:, None].astype(jnp.float32)
     return lambda indices: jax.nn.one_hot(indices, classes)[None] - own
 
 

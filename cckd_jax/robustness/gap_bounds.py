@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from cckd_jax.models import Network
 from cckd_jax.robustness import bounds, propagation
 from cckd_jax.robustness.inputs import check_label_range, check_pair
+from cckd_jax.robustness.objectives import label_mask
 from cckd_jax.robustness.operations import Box, backward, concretised
 
 
@@ -183,7 +184,7 @@ def _gaps(modules: tuple[nn.Module, nn.Module], variables, images, labels, epsil
     shared = Box(teacher.lower - student.upper, teacher.upper - student.lower)
     if linear:
         shared = shared.meet(_shared(*pair, specification, classes))
-    others = ~jax.nn.one_hot(labels, classes, dtype=bool)
+    others = ~label_mask(labels, classes)
     least = jnp.min(jnp.where(others, shared.lower, jnp.inf), -1)
     most = jnp.max(jnp.where(others, shared.upper, -jnp.inf), -1)
     of_teacher, of_student = bounds.label_odds(teacher, labels), bounds.label_odds(student, labels)

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from cckd_jax.errors import InputError
-from cckd_jax.robustness.attacks import margin_loss
 from cckd_jax.robustness.inputs import (
     check_counts,
     check_epsilon,
@@ -17,6 +16,7 @@ from cckd_jax.robustness.inputs import (
     check_takes,
     example_keys,
 )
+from cckd_jax.robustness.objectives import label_margin
 
 # Of 10,000 queries, those at which the share of changed pixels is halved.
 _HALVINGS = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000])
@@ -88,14 +88,14 @@ def square(
         (best, value) = carried
         own = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
         tried = jax.vmap(propose, (0, 0, 0, None))(own, best, images, sides[number])
-        margin = margin_loss(logits_fn(tried), labels)
+        margin = label_margin(logits_fn(tried), labels)
         improved = margin > value
         return jnp.where(improved[:, None, None, None], tried, best), jnp.where(improved, margin, value)
 
     stripes = jax.vmap(lambda key: signs(jax.random.fold_in(key, queries), (1, width, channels)))(keys)
     start = jnp.clip(images + stripes, 0, 1)
-    (found, value) = jax.lax.fori_loop(0, queries, query, (start, margin_loss(logits_fn(start), labels)))
-    worse = margin_loss(logits_fn(images), labels) >= value
+    (found, value) = jax.lax.fori_loop(0, queries, query, (start, label_margin(logits_fn(start), labels)))
+    worse = label_margin(logits_fn(images), labels) >= value
     return jnp.where(worse[:, None, None, None], images, found)
 
 
