@@ -267,16 +267,16 @@ def test_a_robust_teacher_resumes_bit_for_bit_in_its_ramp(tmp_path, one_device, 
         ({'evaluate.bounds': 'corwn'}, "unknown evaluate.bounds 'corwn' .did you mean 'crown'"),
         (
             {'evaluate.faithfulness': True, 'student.model': 'test_bounds_refused:Unknown'},
-            "the student, test_bounds_refused:Unknown: bounds do not know the layer 'GroupNorm'",
+            "the student, test_bounds_refused:Unknown: certified bounds have no rule for the layer 'GroupNorm'",
         ),
         ({'method': 'iad', 'teacher.logits': 'a.npz'}, 'iad asks the teacher about points near the images'),
         (
             {'method': 'faithful_certified', 'student.model': 'test_bounds_refused:Unknown'},
-            "test_bounds_refused:Unknown: bounds do not know the layer 'GroupNorm'; those they know: Conv, Dense",
+            "Unknown: certified bounds have no rule for the layer 'GroupNorm'; there are rules for: Conv, Dense",
         ),
         (
             {'method': 'kd', 'teacher.robust': 'ibp', 'teacher.model': 'test_models:own_network'},
-            'the teacher, test_models:own_network: bounds walk through layers, and .* shows none',
+            'the teacher, test_models:own_network: certified bounds need a list of layers, and .* has none',
         ),
     ],
 )

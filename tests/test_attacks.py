@@ -8,11 +8,11 @@ import pytest
 from helpers import Flat, Tiny, random_case, random_network, softmax
 from hypothesis import given, settings, strategies as st
 
-from cckd_jax import evaluation, models
+from cckd_jax import evaluation, models, robustness
 from cckd_jax.errors import InputError
 from cckd_jax.losses import cross_entropy
 from cckd_jax.robustness import objectives
-from cckd_jax.robustness.square import _sides
+from cckd_jax.robustness.attacks.square import _schedule
 
 with warnings.catch_warnings():
     warnings.simplefilter('ignore', DeprecationWarning)  # foolbox imports from a place that SciPy has left
@@ -105,7 +105,7 @@ def test_attacks_depend_on_the_example_and_not_on_batches_or_devices():
         }
 
     found = [
-        evaluation.batched(attack, arrays=3, devices=jax.devices()[:devices], batch_size=size)(
+        evaluation.map_dataset(attack, arrays=3, devices=jax.devices()[:devices], batch_size=size)(
             FLAT.variables, images, labels, index
         )
         for devices, size in ((1, 11), (4, 8))
@@ -219,8 +219,10 @@ def test_square_keeps_what_helps_and_its_squares_shrink():
     moved = evaluation.square(logits, images, jnp.zeros(4, int), epsilon=0.1, key=jax.random.key(0), queries=400)
     np.testing.assert_allclose(moved, images + 0.1 * signs, atol=1e-6)
     # 28 x 28 x 0.05 = 39.2 pixels, and its halves.
-    assert _sides(10_000, 0.05, 28, 28)[[0, 10, 11, 51, 201, 501, 9999]].tolist() == [6, 6, 4, 3, 2, 2, 1]
-    assert _sides(100, 1.0, 6, 9).max() == 6
+    (thresholds, sides) = _schedule(10_000, 0.05, 28, 28)
+    side = lambda query: sides[(query >= thresholds).sum()]
+    assert [side(query) for query in (0, 10, 11, 51, 201, 501, 9999)] == [6, 6, 4, 3, 2, 2, 1]
+    assert _schedule(100, 1.0, 6, 9)[1].max() == 6
 
 
 def foolbox_points(attack, network, images, labels, epsilon):
@@ -259,7 +261,11 @@ def test_agreement_with_foolbox(name):
         ({'loss': 'dlr'}, "unknown loss 'dlr'; there are: cross_entropy, softmax_cross_entropy, margin"),
         ({'steps': 0}, 'steps must be a whole number of 1 or above, not 0'),
         ({'steps': 2.5}, 'steps must be a whole number of 1 or above, not 2.5'),
+        ({'steps': 2**31}, 'steps must be at most 2147483647, not 2147483648'),
+        ({'steps': float('inf')}, 'steps must be at most 2147483647, not inf'),
+        ({'steps': float('nan')}, 'steps must be a whole number of 1 or above, not nan'),
         ({'restarts': 0}, 'restarts must be a whole number of 1 or above'),
+        ({'restarts': 2**40}, 'restarts must be at most 2147483647'),
         ({'step_size': -1.0}, 'step_size must be above 0'),
         ({'temperature': 0.0}, 'temperature must be above 0'),
         ({'key': jax.random.split(jax.random.key(0), 3)}, r'one key or one for each of the 2 examples'),
@@ -308,6 +314,49 @@ def test_bad_images_are_refused():
         evaluation.pgd(FLAT, images.astype(jnp.uint8), labels, epsilon=0.1)
     with pytest.raises(InputError, match='the attacked network cannot take images of 5x4x1'):
         evaluation.pgd(FLAT, jnp.zeros((2, 5, 4, 1)), labels, epsilon=0.1)
-    for how, said in (({'queries': 0}, 'queries must be'), ({'share': 0.0}, 'share must be')):
+    for how, said in (
+        ({'queries': 0}, 'queries must be a whole number'),
+        ({'queries': 10**12}, 'queries must be at most 2147483647, not 1000000000000'),
+        ({'share': 0.0}, 'share must be'),
+    ):
         with pytest.raises(InputError, match=said):
             evaluation.square(FLAT, images, labels, epsilon=0.1, key=jax.random.key(0), **how)
+
+
+def test_one_class_cannot_be_attacked():
+    images, labels = batch(2)
+    with pytest.raises(InputError, match='gives 1 logit for each image; two or more classes are needed'):
+        evaluation.fgsm(lambda x: x.sum((1, 2, 3))[:, None], images, 0 * labels, epsilon=0.1)
+
+
+def test_the_schedule_of_square_takes_no_memory():
+    (thresholds, sides) = _schedule(2**31 - 1, 0.05, 28, 28)
+    assert thresholds.dtype == np.int32
+    assert thresholds[-1] == -(-8001 * (2**31 - 1) // 10_000)
+    assert sides.tolist() == _schedule(10_000, 0.05, 28, 28)[1].tolist()
+
+
+def test_a_ramp_longer_than_int32_counts():
+    assert robustness.ramp(2**20, warm_up=0, length=2**40) == (2**20 + 1) / (2**40 + 1)
+    assert jax.jit(lambda epoch: robustness.ramp(epoch, warm_up=2**40))(jnp.int32(5)) == 0
+
+
+def test_attacks_in_64_bit_mode_are_those_in_32_bits():
+    images, labels = batch(4)
+    how = {'epsilon': np.float64(0.1), 'steps': 3}
+    expected = evaluation.pgd(FLAT, images, labels, **how)
+    gap = evaluation.attack_gap(FLAT, MASKED, images, labels, 0.1, steps=3)
+    with jax.enable_x64(True):
+        found = evaluation.pgd(FLAT, images, labels, **how, norm='linf')
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        assert found.dtype == jnp.float32
+        key = jax.random.key(0)
+        for moved in (
+            evaluation.pgd(FLAT, images, labels, **how, norm='l2', key=key, restarts=2),
+            evaluation.fgsm(FLAT, images, labels, epsilon=np.float64(0.1), key=key),
+            evaluation.square(FLAT, images, labels, epsilon=np.float64(0.1), key=key, queries=3),
+        ):
+            assert moved.dtype == jnp.float32
+        np.testing.assert_allclose(
+            evaluation.attack_gap(FLAT, MASKED, images, labels, np.float64(0.1), steps=3), gap, atol=1e-4
+        )

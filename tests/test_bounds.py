@@ -10,8 +10,8 @@ from hypothesis import given, settings, strategies as st
 
 from cckd_jax import evaluation, models
 from cckd_jax.models import layers
-from cckd_jax.robustness import bounds, operations, propagation, translation
-from cckd_jax.robustness.windows import fields
+from cckd_jax.robustness.bounds import layer_rules, operations, outputs, propagation
+from cckd_jax.robustness.bounds.receptive_fields import receptive_fields
 
 METHODS = ('ibp', 'crown_ibp', 'crown')
 NETWORKS = {
@@ -52,19 +52,19 @@ def random_box(seed, shape, spread=1.0):
 
 
 OPERATIONS = {
-    'relu': (operations.Relu(), jax.nn.relu, (2, 5)),
-    'largest': (operations.Largest(), lambda x: x.max(1), (2, 4, 3)),
+    'relu': (operations.ReluOp(), jax.nn.relu, (2, 5)),
+    'largest': (operations.MaxOp(), lambda x: x.max(1), (2, 4, 3)),
     'gain': (
-        translation._local_response_norm(layers.LocalResponseNorm(1, alpha=0.5))[0],
+        layer_rules._local_response_norm(layers.LocalResponseNorm(1, alpha=0.5))[0],
         layers.LocalResponseNorm(1, alpha=0.5),
         (2, 5),
     ),
     'gain_that_grows': (
-        translation._local_response_norm(layers.LocalResponseNorm(1, alpha=0.5, beta=-0.5))[0],
+        layer_rules._local_response_norm(layers.LocalResponseNorm(1, alpha=0.5, beta=-0.5))[0],
         layers.LocalResponseNorm(1, alpha=0.5, beta=-0.5),
         (2, 5),
     ),
-    'sum': (operations.Sum(((operations.Relu(),), ())), lambda x: jax.nn.relu(x) + x, (2, 5)),
+    'sum': (operations.ResidualOp(((operations.ReluOp(),), ())), lambda x: jax.nn.relu(x) + x, (2, 5)),
 }
 
 
@@ -94,21 +94,21 @@ def test_each_operation_is_bounded_forwards_and_backwards(name, seed, spread):
 def test_lines_are_tight_where_they_can_be():
     box = operations.Box(jnp.array([[-1.0, -3.0, 1.0, -2.0]]), jnp.array([[3.0, 1.0, 2.0, -1.0]]))
     identity = jnp.eye(4)[None]
-    (above, offset) = operations.Relu().backward(-identity, box)
+    (above, offset) = operations.ReluOp().backward(-identity, box)
     # The chord through both ends; then x, then 0.
     np.testing.assert_allclose(-above[0].diagonal(), [0.75, 0.25, 1, 0])
     np.testing.assert_allclose(-offset[0], [0.75, 0.75, 0, 0])
-    (below, offset) = operations.Relu().backward(identity, box)
+    (below, offset) = operations.ReluOp().backward(identity, box)
     np.testing.assert_array_equal(below[0].diagonal(), [1, 0, 1, 0])
     np.testing.assert_array_equal(offset[0], 0)
     # The second always wins; then nobody does, and the constant is lower in the middle than the plane.
     box = operations.Box(jnp.array([[[0.0], [2.0], [1]], [[0.0]] * 3]), jnp.array([[[1.0], [3.0], [1]], [[5.0]] * 3]))
-    (above, offset) = operations.Largest().backward(-jnp.ones((2, 1, 1)), box)
+    (above, offset) = operations.MaxOp().backward(-jnp.ones((2, 1, 1)), box)
     np.testing.assert_array_equal(-above[:, 0, :, 0], [[0, 1, 0], [0, 0, 0]])
     np.testing.assert_array_equal(-offset[:, 0], [0, 5])
     # x_1 + max(x_2 - 2, 0), whose chord has slope 1 / 3, is better than 3.
     box = operations.Box(jnp.array([[[2.0], [0.0]]]), jnp.array([[[2.5], [3.0]]]))
-    (above, offset) = operations.Largest().backward(-jnp.ones((1, 1, 1)), box)
+    (above, offset) = operations.MaxOp().backward(-jnp.ones((1, 1, 1)), box)
     np.testing.assert_allclose(-above[0, 0, :, 0], [1, 1 / 3])
 
 
@@ -242,11 +242,15 @@ def test_gradients_are_finite_for_differences_in_the_hundreds(method):
 
 def test_boxes_inside_are_tightened_whatever_the_chunks(monkeypatch):
     network, images, _ = case('blocks')
-    box = bounds.ball(images, 0.05)
+    box = outputs.ball_box(images, 0.05)
 
     def inside(method):
         # A function of its own each time, so that each is traced with the chunks of its time.
-        walk = lambda: propagation.bounded(translation.operations(network), box, propagation.PROPAGATIONS[method]).boxes
+        walk = lambda: (
+            propagation.bound_operations(
+                layer_rules.to_operations(network), box, propagation.PROPAGATIONS[method]
+            ).boxes
+        )
         return jax.jit(walk)()
 
     whole = inside('crown')
@@ -255,7 +259,7 @@ def test_boxes_inside_are_tightened_whatever_the_chunks(monkeypatch):
         assert (tight.upper <= loose.upper + 1e-5).all()
     assert (whole[-1].lower > loose.lower + 0.1).all()
     assert (whole[-1].upper < loose.upper - 0.1).all()
-    monkeypatch.setattr(propagation, '_HELD', 2 * max(each.lower.size for each in whole) * 5)
+    monkeypatch.setattr(propagation, '_MAX_COEFFICIENTS', 2 * max(each.lower.size for each in whole) * 5)
     assert_trees_close(inside('crown'), whole, atol=1e-5)
 
 
@@ -283,18 +287,20 @@ class Padded(models.Classifier):
 def test_windows_bound_what_the_whole_image_bounds(module, shape, monkeypatch):
     network = random_network(module, shape)
     images = jnp.asarray(np.random.default_rng(0).uniform(size=(2, *shape)), jnp.float32)
-    box = bounds.ball(images, 0.05)
+    box = outputs.ball_box(images, 0.05)
     asked = []
 
     def inside(windows):
         def some(operations):
-            asked.append(fields(operations) if windows else None)
+            asked.append(receptive_fields(operations) if windows else None)
             return asked[-1]
 
-        monkeypatch.setattr(propagation, 'fields', some)
+        monkeypatch.setattr(propagation, 'receptive_fields', some)
         # A function of its own each time, so that each is traced with the way of its time.
         walk = lambda: (
-            propagation.bounded(translation.operations(network), box, propagation.PROPAGATIONS['crown']).boxes
+            propagation.bound_operations(
+                layer_rules.to_operations(network), box, propagation.PROPAGATIONS['crown']
+            ).boxes
         )
         return jax.jit(walk)()
 
@@ -319,12 +325,12 @@ def test_bounds_inside_of_a_split_program():
 @pytest.mark.parametrize('method', METHODS)
 def test_bounds_that_grow_past_float32_say_nothing_and_stay_numbers(method):
     weights = 1e3 * np.random.default_rng(0).normal(size=(30, 4, 4)).astype(np.float32)
-    affine = [operations.Affine(lambda x, w=w: x @ w, lambda r, w=w: r @ np.abs(w)) for w in weights]
-    layers = tuple(itertools.chain(*((each, operations.Relu()) for each in affine)))
+    affine = [operations.AffineOp(lambda x, w=w: x @ w, lambda r, w=w: r @ np.abs(w)) for w in weights]
+    layers = tuple(itertools.chain(*((each, operations.ReluOp()) for each in affine)))
     box = operations.Box(jnp.zeros((2, 4)), jnp.ones((2, 4)))
     way = propagation.PROPAGATIONS[method]
-    part = propagation.bounded((*layers, affine[0]), box, way)
-    found = propagation.functionals(part, lambda s: jax.nn.one_hot(s, 4)[None].repeat(2, 0), 4, way.linear)
+    part = propagation.bound_operations((*layers, affine[0]), box, way)
+    found = propagation.bound_linear_functions(part, lambda s: jax.nn.one_hot(s, 4)[None].repeat(2, 0), 4, way.linear)
     assert np.isfinite(found.lower).all()
     assert np.isfinite(found.upper).all()
     assert (found.upper - found.lower > 1e29).all()
@@ -353,3 +359,25 @@ def test_a_convolution_of_one_axis(method):
     seen = forward(network, points_in_ball(images, 0.1, 50))
     assert (seen >= lower - 1e-4).all()
     assert (seen <= upper + 1e-4).all()
+
+
+@pytest.mark.parametrize(('name', 'method'), [('blocks', 'crown'), ('every_layer', 'crown_ibp'), ('resnet', 'ibp')])
+def test_bounds_in_64_bit_mode_are_those_in_32_bits(name, method):
+    network, images, labels = case(name)
+    expected = evaluation.difference_bounds(network, images, labels, 0.05, method=method)
+    gap = evaluation.confidence_gap_bounds(network, network, images, labels, 0.05, method='ibp')
+    with jax.enable_x64(True):
+        found = evaluation.difference_bounds(network, images, labels, np.float64(0.05), method=method)
+        assert found[0].dtype == jnp.float32
+        for bound, same in zip(found, expected, strict=True):
+            np.testing.assert_allclose(bound, same, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(
+            evaluation.confidence_gap_bounds(network, network, images, labels, 0.05, method='ibp'), gap, atol=1e-4
+        )
+
+
+def test_bounds_take_labels_of_eight_bits():
+    network, images, labels = case('flat')
+    expected = evaluation.difference_bounds(network, images, labels, 0.05)
+    found = evaluation.difference_bounds(network, images, labels.astype(jnp.int8), 0.05)
+    np.testing.assert_array_equal(found[1], expected[1])

@@ -1,4 +1,4 @@
-"""What no bounds can be had of is said in one line."""
+"""Arguments that certified bounds reject, each with one line."""
 
 import flax.linen as nn
 import jax
@@ -10,7 +10,7 @@ from test_bounds import METHODS, case
 from cckd_jax import evaluation, models
 from cckd_jax.errors import InputError
 from cckd_jax.models import layers
-from cckd_jax.robustness import translation
+from cckd_jax.robustness.bounds import layer_rules
 
 
 @pytest.mark.parametrize('method', METHODS)
@@ -40,15 +40,15 @@ class OwnDense(nn.Dense):
 def test_what_cannot_be_bounded_is_named():
     images = jnp.zeros((2, 4, 4, 1))
     known = 'Conv, Dense, relu, MaxPool, flatten, global_average, BatchNorm, LocalResponseNorm, Dropout, BasicBlock'
-    with pytest.raises(InputError, match=f"do not know the layer 'GroupNorm'; those they know: {known}"):
+    with pytest.raises(InputError, match=f"no rule for the layer 'GroupNorm'; there are rules for: {known}"):
         evaluation.logit_bounds(random_network(Unknown(), (4, 4, 1)), images, 0.1)
     with pytest.raises(InputError, match="'tanh'"):
-        translation._rule(jnp.tanh)
+        layer_rules.find_rule(jnp.tanh)
     with pytest.raises(InputError, match="'OwnDense'"):
-        translation._rule(OwnDense(3))
+        layer_rules.find_rule(OwnDense(3))
     module = nn.Sequential([layers.flatten, nn.Dense(3)])
     network = models.Network(module, module.init(jax.random.key(0), images))
-    with pytest.raises(InputError, match='Sequential shows none: derive it from cckd_jax'):
+    with pytest.raises(InputError, match='Sequential has none: derive it from cckd_jax'):
         evaluation.logit_bounds(network, images, 0.1)
 
 

@@ -93,9 +93,9 @@ def test_temperature_scaling_at_the_ends_of_its_range():
 
 @given(seed=st.integers(0, 1000))
 @settings(max_examples=10, deadline=None)
-def test_imitation_by_its_parts(seed):
+def test_teacher_agreement_by_its_parts(seed):
     student, teacher, labels = random_case(seed, scale=3.0)
-    found = evaluation.imitation(teacher, student, labels)
+    found = evaluation.teacher_agreement(teacher, student, labels)
     p, q = softmax(teacher), softmax(student)
     gap = (q - p)[np.arange(len(p)), labels]
     np.testing.assert_allclose(found.over_confidence, np.maximum(gap, 0).mean(), atol=1e-6)
@@ -105,9 +105,9 @@ def test_imitation_by_its_parts(seed):
     np.testing.assert_allclose(found.divergence, scipy.special.rel_entr(p, q).sum(-1).mean(), rtol=1e-3, atol=1e-6)
     assert found.agreement == (p.argmax(-1) == q.argmax(-1)).mean().astype(np.float32)
     assert found.label_gap <= found.total_variation + 1e-6
-    swapped = evaluation.imitation(student, teacher, labels)
+    swapped = evaluation.teacher_agreement(student, teacher, labels)
     np.testing.assert_allclose(swapped.over_confidence, found.under_confidence, atol=1e-6)
-    same = evaluation.imitation(teacher, teacher, labels)
+    same = evaluation.teacher_agreement(teacher, teacher, labels)
     np.testing.assert_array_equal(jnp.stack(same), [1, 0, 0, 0, 0, 0])
 
 
@@ -116,7 +116,7 @@ def test_confidence_of_certainty_stays_finite():
     labels = jnp.array([0, 0])
     for measure in (evaluation.expected_calibration_error, evaluation.adaptive_calibration_error):
         np.testing.assert_allclose(measure(logits, labels), 0.5)
-    assert all(jnp.isfinite(each) for each in evaluation.imitation(logits, -logits, labels))
+    assert all(jnp.isfinite(each) for each in evaluation.teacher_agreement(logits, -logits, labels))
     assert jax.jit(evaluation.brier_score)(logits, labels) == 1
 
 
@@ -132,7 +132,7 @@ def test_calibration_of_nothing_is_refused():
         with pytest.raises(InputError, match='no examples'):
             measure(nothing, none)
     with pytest.raises(InputError, match='no examples'):
-        evaluation.imitation(nothing, nothing, none)
+        evaluation.teacher_agreement(nothing, nothing, none)
     with pytest.raises(InputError, match=r'N > 0; they are \(0, 3\)'):
         evaluation.fit_temperature(np.zeros((0, 3)), np.zeros(0, int))
     with pytest.raises(InputError, match='bins must be 1 or above, not 0'):

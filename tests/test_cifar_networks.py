@@ -13,7 +13,7 @@ from cckd_jax.models.mobilenet import InvertedResidual
 from cckd_jax.models.resnet import BasicBlock
 from cckd_jax.models.shufflenet import ShuffleUnit, ShuffleUnitV2
 from cckd_jax.models.wide_resnet import PreActivationBlock
-from cckd_jax.robustness import translation
+from cckd_jax.robustness import check_layers
 
 NAMES = (
     'resnet56',
@@ -301,7 +301,9 @@ def test_bounds_refuse_blocks_without_a_rule_by_name(name, unknown):
     module = models.create(name)
     network = models.Network(module, abstract_variables(module))
     if unknown is None:
-        translation.check_layers(network)
+        check_layers(network)
     else:
-        with pytest.raises(InputError, match=f"bounds do not know the layer '{unknown}'; those they know: Conv"):
-            translation.check_layers(network)
+        with pytest.raises(
+            InputError, match=f"certified bounds have no rule for the layer '{unknown}'; there are rules for: Conv"
+        ):
+            check_layers(network)

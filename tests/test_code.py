@@ -21,7 +21,8 @@ BELOW = {
     'methods': {'losses', 'selection', 'robustness', 'models', 'errors', 'imports'},
     'io': {'errors'},
     'training': {'methods', 'models', 'data', 'errors', 'imports', 'console', 'io'},
-    'evaluation': {'robustness', 'losses', 'models', 'data', 'errors', 'checks'},
+    'metrics': {'losses', 'models', 'data', 'errors', 'checks'},
+    'evaluation': {'metrics', 'robustness'},
     'reporting': {'selection', 'console', 'io'},
 }
 

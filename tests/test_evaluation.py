@@ -61,7 +61,7 @@ def test_equal_networks_are_compiled_once_where_they_can_be_told_equal(of, trace
 
 def test_batches_do_not_change_the_result():
     rows = np.arange(23, dtype=np.float32)
-    apply = evaluation.batched(
+    apply = evaluation.map_dataset(
         lambda scale, x: {'scaled': x * scale, 'twice': jnp.stack([x, x], -1)},
         batch_size=4,
         devices=jax.devices()[:2],

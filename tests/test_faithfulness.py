@@ -9,8 +9,8 @@ from hypothesis import given, settings, strategies as st
 
 from cckd_jax import evaluation, models
 from cckd_jax.errors import InputError
-from cckd_jax.robustness.gap_bounds import largest_difference
-from cckd_jax.robustness.operations import Box
+from cckd_jax.robustness.bounds.operations import Box
+from cckd_jax.robustness.gaps.certified import max_difference
 
 METHODS = ('ibp', 'crown_ibp', 'crown')
 SHAPE = (10, 10, 1)
@@ -107,7 +107,7 @@ def test_the_largest_difference_of_confidences_against_a_grid(ends, excess):
     first, second = sorted(ends[:2]), sorted(ends[2:])
     a, b = np.meshgrid(np.linspace(*first, 81), np.linspace(*second, 81))
     allowed = a - b <= excess
-    found = largest_difference(*(Box(*map(jnp.float32, each)) for each in (first, second)), jnp.float32(excess))
+    found = max_difference(*(Box(*map(jnp.float32, each)) for each in (first, second)), jnp.float32(excess))
     values = np.where(allowed, 1 / (1 + np.exp(-a)) - 1 / (1 + np.exp(-b)), -np.inf)
     assert found >= values.max() - 1e-6
     if allowed.any():
@@ -123,7 +123,7 @@ def test_the_gap_of_log_odds_bounds_that_of_confidences_and_what_is_seen(method)
     for seed, epsilon in enumerate((0.0, 0.01, 0.2)):
         _, student, images, labels = pair(seed)
         teacher = random_network(STUDENT, SHAPE, seed + 9)
-        bound = evaluation.odds_gap_bounds(teacher, student, images, labels, epsilon, method=method)
+        bound = evaluation.log_odds_gap_bounds(teacher, student, images, labels, epsilon, method=method)
         gap = evaluation.confidence_gap_bounds(teacher, student, images, labels, epsilon, method=method)
         assert (gap <= bound / 4 + 1e-5).all()
         for points in points_in_ball(images, epsilon, 10, seed):
@@ -144,7 +144,7 @@ def test_the_gap_of_log_odds_teaches_where_that_of_confidences_is_flat():
         return max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(jax.grad(total)(student.variables)))
 
     assert largest(evaluation.confidence_gap_bounds) == 0
-    assert 1 < largest(evaluation.odds_gap_bounds) < np.inf
+    assert 1 < largest(evaluation.log_odds_gap_bounds) < np.inf
 
 
 def test_a_student_that_is_sure_to_the_last_digit_does_not_hide_its_gap():

@@ -31,7 +31,7 @@ def exact_cross_entropy(logits: chex.Array, labels: chex.Array) -> chex.Array:
       float32 `[B]`, in nats.
 
     Raises:
-      AssertionError: shapes or types are wrong.
+      AssertionError: a shape or type is wrong.
 
     Source: our formulation of the usual cross entropy.
 
@@ -49,7 +49,7 @@ def exact_cross_entropy(logits: chex.Array, labels: chex.Array) -> chex.Array:
 def margin_loss(logits: chex.Array, labels: chex.Array) -> chex.Array:
     r"""Difference between the largest other logit and the label's: positive where the label is not predicted.
 
-    $\max_{j \ne y} z_j - z_y$. Unlike the cross entropy, it has a gradient of full size for any confidence.
+    $\max_{j \ne y} z_j - z_y$. Unlike that of the cross entropy, its gradient does not vanish for any confidence.
 
     Args:
       logits: float `[B, C]`, C > 1.
@@ -59,7 +59,7 @@ def margin_loss(logits: chex.Array, labels: chex.Array) -> chex.Array:
       float `[B]`, in logits.
 
     Raises:
-      AssertionError: shapes or types are wrong.
+      AssertionError: a shape or type is wrong.
 
     Source: Carlini and Wagner (arXiv:1608.04644), f_6 without its threshold and with the opposite sign.
 

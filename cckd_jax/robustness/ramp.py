@@ -1,4 +1,4 @@
-"""Robust training begins easy: the radius and its weight grow over the epochs."""
+"""The ramp of robust training: the radius and its weight grow over the first epochs."""
 
 import chex
 import jax.numpy as jnp
@@ -7,25 +7,27 @@ from cckd_jax.checks import check_non_negative
 
 
 def ramp(epoch: chex.Numeric, *, warm_up: chex.Numeric = 0, length: chex.Numeric = 10) -> chex.Array:
-    r"""The share of a hyper-parameter that holds in an epoch: 0, then a straight line, then 1.
+    r"""Factor of a hyper-parameter in an epoch: 0 during the warm-up, then linear growth, then 1.
 
-    $\mathrm{clip}((n - w + 1) / (l + 1), 0, 1)$, so that a ramp of length 0 is a step at the end of the warm-up.
+    $\mathrm{clip}((n - w + 1) / (l + 1), 0, 1)$. A ramp of length 0 is a step at the end of the warm-up.
 
     Args:
       epoch: n, from 0; it may be traced.
-      warm_up: w >= 0, epochs of 0.
-      length: l >= 0, epochs between 0 and 1.
+      warm_up: w >= 0, number of epochs with factor 0.
+      length: l >= 0, number of epochs with a factor between 0 and 1.
 
     Returns:
       float32 scalar, in [0, 1].
 
     Raises:
-      ValueError: a length is below 0.
+      InputError: a length is below 0.
 
-    Source: Gowal et al. (arXiv:1810.12715), section 4, where steps are counted and not epochs.
+    Source: Gowal et al. (arXiv:1810.12715), section 4, which counts steps instead of epochs.
 
     >>> [ramp(epoch, warm_up=1, length=3).item() for epoch in range(6)]
     [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
     """
     check_non_negative(warm_up=warm_up, length=length)
-    return jnp.clip((jnp.asarray(epoch, jnp.float32) - warm_up + 1) / (length + 1), 0.0, 1.0)
+    # As floats, because a whole number of 2**31 or above does not fit into JAX's default int32.
+    (epoch, warm_up, length) = (jnp.asarray(value, jnp.float32) for value in (epoch, warm_up, length))
+    return jnp.clip((epoch - warm_up + 1) / (length + 1), 0.0, 1.0)

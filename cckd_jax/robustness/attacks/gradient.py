@@ -1,6 +1,4 @@
-"""Adversarial examples, crafted along the gradient of a function that gives logits."""
-
-from collections.abc import Callable
+"""Attacks that follow the gradient of a loss: FGSM and PGD."""
 
 import chex
 import jax
@@ -8,21 +6,22 @@ import jax.numpy as jnp
 
 from cckd_jax.checks import check_positive
 from cckd_jax.errors import lookup
-from cckd_jax.robustness.ascent import ascend
-from cckd_jax.robustness.balls import BALLS
+from cckd_jax.robustness.attacks.ascent import ascend
+from cckd_jax.robustness.attacks.balls import BALLS
 from cckd_jax.robustness.inputs import (
-    check_counts,
+    LogitsFn,
+    check_attack_steps,
     check_epsilon,
     check_images,
     check_label_range,
-    check_takes,
-    example_keys,
+    infer_num_classes,
+    start_keys,
 )
 from cckd_jax.robustness.objectives import LOSSES
 
 
 def fgsm(
-    logits_fn: Callable[[chex.Array], chex.Array],
+    logits_fn: LogitsFn,
     images: chex.Array,
     labels: chex.Array,
     *,
@@ -41,7 +40,7 @@ def fgsm(
     function with an exact gradient, and the stronger attack.
 
     Args:
-      logits_fn: `[B, H, W, C] -> [B, classes]`, for example a `models.Network`.
+      logits_fn: `[B, H, W, C] -> [B, classes]`, for example a `models.Network`; two or more classes.
       images: float `[B, H, W, C]`, in [0, 1].
       labels: int `[B]`.
       epsilon: size of the step in pixel units, in [0, 1].
@@ -53,8 +52,8 @@ def fgsm(
       float32 `[B, H, W, C]`, in [0, 1], within epsilon of the images.
 
     Raises:
-      AssertionError: shapes or types are wrong.
-      InputError: epsilon or an image is outside [0, 1], or the loss is unknown.
+      AssertionError: a shape or type is wrong.
+      InputError: a value is out of range, or the loss is unknown.
 
     Source: equation 9 of CCKD (arXiv:2107.06993), after Goodfellow et al. (arXiv:1412.6572).
 
@@ -65,16 +64,17 @@ def fgsm(
     objective = lookup(LOSSES, loss, 'loss')
     check_images(images)
     check_epsilon(epsilon)
-    check_label_range(labels, images, check_takes('the attacked network', logits_fn, images))
+    check_label_range(labels, images, infer_num_classes('the attacked network', logits_fn, images))
     images = images.astype(jnp.float32)
+    epsilon = jnp.asarray(epsilon, images.dtype)
     ball = BALLS['linf']
-    start = images if key is None else ball.start(example_keys(key, len(images)), images, epsilon)
+    start = images if key is None else ball.sample(start_keys(key, len(images)), images, epsilon)
     gradient = jax.grad(lambda points: jnp.sum(objective(logits_fn(points), labels)))(start)
-    return ball.within(start + epsilon * jnp.sign(gradient), images, epsilon)
+    return ball.project(start + epsilon * jnp.sign(gradient), images, epsilon)
 
 
 def pgd(
-    logits_fn: Callable[[chex.Array], chex.Array],
+    logits_fn: LogitsFn,
     images: chex.Array,
     labels: chex.Array,
     *,
@@ -87,7 +87,7 @@ def pgd(
     loss: str = 'cross_entropy',
     temperature: chex.Numeric = 1.0,
 ) -> chex.Array:
-    r"""Projected gradient ascent on a loss of the logits, which keeps the best point that it meets.
+    r"""Projected gradient descent (PGD): ascent on a loss of the logits, keeping the best point that it visits.
 
     $x_{t+1} = \Pi(x_t + \alpha\, d(\nabla_x \ell(f(x_t) / \tau, y)))$ with d the sign (`linf`) or the unit vector
     (`l2`) of the gradient, and $\Pi$ the projection onto the ball, clipped to [0, 1]. "Best" means the largest value of
@@ -100,27 +100,27 @@ def pgd(
     exact gradient, and the stronger attack.
 
     Args:
-      logits_fn: `[B, H, W, C] -> [B, classes]`, for example a `models.Network`.
+      logits_fn: `[B, H, W, C] -> [B, classes]`, for example a `models.Network`; two or more classes.
       images: float `[B, H, W, C]`, in [0, 1].
       labels: int `[B]`.
-      epsilon: radius: in pixel units, in [0, 1], for `linf`; up to the square root of the number of pixel values for
-        `l2`.
-      key: one key, which is folded with each example's place, or one for each example `[B]`, which makes the result
-        independent of batches and devices. None: one ascent, from the image itself.
-      norm: a name in `BALLS`.
-      steps: >= 1.
-      step_size: alpha, in the norm; None means 2.5 epsilon / steps.
-      restarts: random starts, with a key. Restart r draws from the example's key folded with r, so that more restarts
-        contain the fewer.
+      epsilon: radius. For `linf` in pixel units, in [0, 1]; for `l2` at most the square root of the number of pixel
+        values.
+      key: one key, which is folded with each example's position in the batch, or one key per example `[B]`, which makes
+        the result independent of batches and devices. None: one ascent, from the image itself.
+      norm: a name in `BALLS`: `linf` or `l2`.
+      steps: number of steps, from 1 to 2**31 - 1.
+      step_size: alpha, in the norm; 2.5 epsilon / steps if None.
+      restarts: number of random starts, if there is a key. Restart r draws from the example's key folded with r, so
+        that more restarts include the fewer.
       loss: a name in `LOSSES`: `cross_entropy`, `softmax_cross_entropy` or `margin`.
-      temperature: tau > 0 of the attacked logits.
+      temperature: tau > 0, by which the attacked logits are divided.
 
     Returns:
       float32 `[B, H, W, C]`, in [0, 1], within epsilon of the images.
 
     Raises:
-      AssertionError: shapes or types are wrong.
-      InputError: a value is out of range, or a name unknown.
+      AssertionError: a shape or type is wrong.
+      InputError: a value is out of range, or a name is unknown.
 
     Source: Madry et al. (arXiv:1706.06083), section 2.1.
 
@@ -130,10 +130,10 @@ def pgd(
     """
     ball, objective = lookup(BALLS, norm, 'norm'), lookup(LOSSES, loss, 'loss')
     check_images(images)
-    check_epsilon(epsilon, ball.largest(images.shape[1:]))
+    check_epsilon(epsilon, ball.max_radius(images.shape[1:]))
     check_positive(temperature=temperature)
-    check_search(steps, step_size, restarts)
-    check_label_range(labels, images, check_takes('the attacked network', logits_fn, images))
+    check_attack_steps(steps, step_size, restarts)
+    check_label_range(labels, images, infer_num_classes('the attacked network', logits_fn, images))
     images = images.astype(jnp.float32)
     (points, _) = ascend(
         lambda points: objective(logits_fn(points) / temperature, labels),
@@ -141,18 +141,8 @@ def pgd(
         ball=ball,
         epsilon=epsilon,
         steps=steps,
-        step_size=2.5 * epsilon / steps if step_size is None else step_size,
-        keys=None if key is None else example_keys(key, len(images)),
+        step_size=step_size,
+        keys=None if key is None else start_keys(key, len(images)),
         restarts=restarts,
     )
     return points
-
-
-def check_search(steps: chex.Numeric, step_size: chex.Numeric | None, restarts: chex.Numeric) -> None:
-    """Raises InputError for a search that would not search.
-
-    >>> check_search(10, None, 1)
-    """
-    check_counts(steps=steps, restarts=restarts)
-    if step_size is not None:
-        check_positive(step_size=step_size)
