@@ -62,7 +62,7 @@ def test_pgd_by_hand():
     logits = lambda x: x.reshape(-1, 3) @ weights
     images = jnp.array([0.5, 0.01, 0.98]).reshape(1, 1, 3, 1)
     flat = np.array([0.5, 0.01, 0.98])
-    attack = lambda **how: evaluation.pgd(logits, images, jnp.array([0]), epsilon=0.1, **how).ravel()
+    attack = lambda **options: evaluation.pgd(logits, images, jnp.array([0]), epsilon=0.1, **options).ravel()
     np.testing.assert_allclose(attack(steps=7), np.clip(flat + 0.1 * np.sign(direction), 0, 1), rtol=1e-6)
     once = np.clip(flat + 0.1 * direction / np.linalg.norm(direction), 0, 1)
     np.testing.assert_allclose(attack(steps=1, step_size=0.1, norm='l2'), once, rtol=1e-6)
@@ -78,16 +78,16 @@ def test_more_steps_and_more_restarts_are_never_weaker(norm, loss):
     epsilon = {'linf': 0.2, 'l2': 0.6}[norm]
     value = {'cross_entropy': cross_entropy, 'margin': evaluation.margin_loss}[loss]
     # A step too long to settle, so that the last iterate is often not the best.
-    how = {'epsilon': epsilon, 'step_size': epsilon, 'norm': norm, 'loss': loss, 'key': jax.random.key(2)}
+    options = {'epsilon': epsilon, 'step_size': epsilon, 'norm': norm, 'loss': loss, 'key': jax.random.key(2)}
 
     def strength(steps, restarts):
-        return value(FLAT(PGD(images, labels, steps=steps, restarts=restarts, **how)), labels)
+        return value(FLAT(PGD(images, labels, steps=steps, restarts=restarts, **options)), labels)
 
     by_steps = jnp.stack([strength(steps, 1) for steps in (1, 2, 3, 6)])
     by_restarts = jnp.stack([strength(2, restarts) for restarts in (1, 2, 5)])
-    for found in (by_steps, by_restarts):
-        assert (found[1:] >= found[:-1] - 1e-5).all()
-        assert (found[-1] > found[0] + 1e-3).any()
+    for result in (by_steps, by_restarts):
+        assert (result[1:] >= result[:-1] - 1e-5).all()
+        assert (result[-1] > result[0] + 1e-3).any()
 
 
 def test_attacks_depend_on_the_example_and_not_on_batches_or_devices():
@@ -97,23 +97,23 @@ def test_attacks_depend_on_the_example_and_not_on_batches_or_devices():
     def attack(variables, images, labels, index):
         network = models.Network(FLAT.module, variables)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
-        how = {'epsilon': 0.1, 'key': keys}
+        options = {'epsilon': 0.1, 'key': keys}
         return {
-            'fgsm': evaluation.fgsm(network, images, labels, **how),
-            'pgd': evaluation.pgd(network, images, labels, **how, steps=2, restarts=2),
-            'square': evaluation.square(network, images, labels, **how, queries=4),
+            'fgsm': evaluation.fgsm(network, images, labels, **options),
+            'pgd': evaluation.pgd(network, images, labels, **options, steps=2, restarts=2),
+            'square': evaluation.square(network, images, labels, **options, queries=4),
         }
 
-    found = [
+    result = [
         evaluation.map_dataset(attack, arrays=3, devices=jax.devices()[:devices], batch_size=size)(
             FLAT.variables, images, labels, index
         )
         for devices, size in ((1, 11), (4, 8))
     ]
-    for name in found[0]:
-        np.testing.assert_allclose(found[0][name], found[1][name], atol=1e-6, err_msg=name)
+    for name in result[0]:
+        np.testing.assert_allclose(result[0][name], result[1][name], atol=1e-6, err_msg=name)
     one_key = evaluation.fgsm(FLAT, jnp.asarray(images), jnp.asarray(labels), epsilon=0.1, key=key)
-    np.testing.assert_allclose(one_key, found[0]['fgsm'], atol=1e-6)
+    np.testing.assert_allclose(one_key, result[0]['fgsm'], atol=1e-6)
     again = evaluation.fgsm(
         FLAT,
         jnp.asarray(images[::-1]),
@@ -160,8 +160,8 @@ def test_the_sign_of_the_gradient_is_that_of_float64_where_the_network_is_confid
 
 def test_the_exact_cross_entropy_is_the_cross_entropy():
     logits, _, labels = random_case(3, batch=50)
-    found = evaluation.exact_cross_entropy(logits, labels)
-    np.testing.assert_allclose(found, cross_entropy(logits, labels), rtol=1e-5, atol=1e-6)
+    result = evaluation.exact_cross_entropy(logits, labels)
+    np.testing.assert_allclose(result, cross_entropy(logits, labels), rtol=1e-5, atol=1e-6)
     gradient = lambda loss: jax.grad(lambda z: loss(z, labels).sum())(logits)
     np.testing.assert_allclose(gradient(evaluation.exact_cross_entropy), gradient(cross_entropy), atol=1e-6)
     assert evaluation.exact_cross_entropy(logits.astype(jnp.bfloat16), labels).dtype == jnp.float32
@@ -170,11 +170,11 @@ def test_the_exact_cross_entropy_is_the_cross_entropy():
 def test_the_gap_search_follows_the_exact_gradient_of_the_probability():
     logits = jnp.array([[18.0, 0.0, -1.0], [0.3, -0.2, 0.1]])
     labels = jnp.array([0, 1])
-    found = jax.grad(lambda z: objectives.label_probability(z, labels).sum())(logits)
+    result = jax.grad(lambda z: objectives.label_probability(z, labels).sum())(logits)
     p = softmax(logits)
     expected = -p[np.arange(2), labels][:, None] * p
     expected[np.arange(2), labels] = -np.where(np.eye(3, dtype=bool)[labels], 0, expected).sum(-1)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(result, expected, rtol=1e-5)
     np.testing.assert_allclose(objectives.label_probability(logits, labels), p[np.arange(2), labels], rtol=1e-6)
 
 
@@ -236,22 +236,22 @@ def test_agreement_with_foolbox(name):
     labels = sure(images)
     step = {} if name == 'FGSM' else {'abs_stepsize': 0.03, 'steps': 6}
     theirs = getattr(foolbox.attacks, name)(random_start=False, **step)
-    how = {} if name == 'FGSM' else {'norm': 'l2' if name == 'L2PGD' else 'linf', 'steps': 6, 'step_size': 0.03}
+    options = {} if name == 'FGSM' else {'norm': 'l2' if name == 'L2PGD' else 'linf', 'steps': 6, 'step_size': 0.03}
     attack = evaluation.fgsm if name == 'FGSM' else evaluation.pgd
-    ours = functools.partial(attack, loss='softmax_cross_entropy', **how)
+    ours = functools.partial(attack, loss='softmax_cross_entropy', **options)
     for epsilon in (0.03, 0.1):
         (_, clipped, success) = foolbox_points(theirs, FLAT, images, labels, epsilon)
-        found = ours(FLAT, images, labels, epsilon=epsilon)
+        result = ours(FLAT, images, labels, epsilon=epsilon)
         # They keep the last iterate and we the best: nowhere weaker, and the same where the loss rose at every step.
-        (there, here) = (cross_entropy(FLAT(points), labels) for points in (clipped, found))
-        same = np.abs(np.asarray(found - clipped)).max((1, 2, 3)) < 1e-4
+        (there, here) = (cross_entropy(FLAT(points), labels) for points in (clipped, result))
+        same = np.abs(np.asarray(result - clipped)).max((1, 2, 3)) < 1e-4
         assert name == 'FGSM' or (here >= there - 1e-5).all()
         assert same.all() if name == 'FGSM' else same.mean() > 0.8
-        np.testing.assert_array_equal((sure(found) != labels)[same], np.asarray(success)[same])
+        np.testing.assert_array_equal((sure(result) != labels)[same], np.asarray(success)[same])
 
 
 @pytest.mark.parametrize(
-    ('how', 'said'),
+    ('options', 'message'),
     [
         ({'epsilon': -0.1}, r'epsilon must be in \[0, 1\], not -0.1'),
         ({'epsilon': 1.5}, r'epsilon must be in \[0, 1\], not 1.5'),
@@ -272,10 +272,10 @@ def test_agreement_with_foolbox(name):
         ({'key': jnp.zeros(2, jnp.uint32)}, 'key must be made by jax.random.key'),
     ],
 )
-def test_bad_searches_are_refused(how, said):
+def test_bad_searches_are_refused(options, message):
     images, labels = batch(2)
-    with pytest.raises(InputError, match=said):
-        evaluation.pgd(FLAT, images, labels, **{'epsilon': 0.1, **how})
+    with pytest.raises(InputError, match=message):
+        evaluation.pgd(FLAT, images, labels, **{'epsilon': 0.1, **options})
 
 
 @pytest.mark.parametrize('labels', [[0, 4], [-1, 0]])
@@ -295,13 +295,13 @@ def test_labels_of_no_class_are_refused(labels):
 def test_images_of_half_precision_are_attacked_in_float32(epsilon):
     (images, labels) = batch(2)
     images = images.astype(jnp.bfloat16)
-    for found in (
+    for result in (
         evaluation.fgsm(FLAT, images, labels, epsilon=epsilon),
         evaluation.pgd(FLAT, images, labels, epsilon=epsilon, steps=2),
         evaluation.square(FLAT, images, labels, epsilon=epsilon, key=jax.random.key(0), queries=2),
     ):
-        assert found.dtype == jnp.float32
-        assert jnp.abs(found - images.astype(jnp.float32)).max() <= 0.1 + 1e-6
+        assert result.dtype == jnp.float32
+        assert jnp.abs(result - images.astype(jnp.float32)).max() <= 0.1 + 1e-6
 
 
 def test_bad_images_are_refused():
@@ -314,13 +314,13 @@ def test_bad_images_are_refused():
         evaluation.pgd(FLAT, images.astype(jnp.uint8), labels, epsilon=0.1)
     with pytest.raises(InputError, match='the attacked network cannot take images of 5x4x1'):
         evaluation.pgd(FLAT, jnp.zeros((2, 5, 4, 1)), labels, epsilon=0.1)
-    for how, said in (
+    for options, message in (
         ({'queries': 0}, 'queries must be a whole number'),
         ({'queries': 10**12}, 'queries must be at most 2147483647, not 1000000000000'),
         ({'share': 0.0}, 'share must be'),
     ):
-        with pytest.raises(InputError, match=said):
-            evaluation.square(FLAT, images, labels, epsilon=0.1, key=jax.random.key(0), **how)
+        with pytest.raises(InputError, match=message):
+            evaluation.square(FLAT, images, labels, epsilon=0.1, key=jax.random.key(0), **options)
 
 
 def test_one_class_cannot_be_attacked():
@@ -343,16 +343,16 @@ def test_a_ramp_longer_than_int32_counts():
 
 def test_attacks_in_64_bit_mode_are_those_in_32_bits():
     images, labels = batch(4)
-    how = {'epsilon': np.float64(0.1), 'steps': 3}
-    expected = evaluation.pgd(FLAT, images, labels, **how)
+    options = {'epsilon': np.float64(0.1), 'steps': 3}
+    expected = evaluation.pgd(FLAT, images, labels, **options)
     gap = evaluation.attack_gap(FLAT, MASKED, images, labels, 0.1, steps=3)
     with jax.enable_x64(True):
-        found = evaluation.pgd(FLAT, images, labels, **how, norm='linf')
-        np.testing.assert_allclose(found, expected, atol=1e-6)
-        assert found.dtype == jnp.float32
+        result = evaluation.pgd(FLAT, images, labels, **options, norm='linf')
+        np.testing.assert_allclose(result, expected, atol=1e-6)
+        assert result.dtype == jnp.float32
         key = jax.random.key(0)
         for moved in (
-            evaluation.pgd(FLAT, images, labels, **how, norm='l2', key=key, restarts=2),
+            evaluation.pgd(FLAT, images, labels, **options, norm='l2', key=key, restarts=2),
             evaluation.fgsm(FLAT, images, labels, epsilon=np.float64(0.1), key=key),
             evaluation.square(FLAT, images, labels, epsilon=np.float64(0.1), key=key, queries=3),
         ):

@@ -78,9 +78,9 @@ def test_each_operation_is_bounded_forwards_and_backwards(name, seed, spread):
     share = random.choice([0.0, 1.0, 0.5], (60, *shape)) * random.random((60, *shape)) ** 0.2
     points = jnp.asarray(np.asarray(box.lower) + share * np.asarray(box.upper - box.lower), jnp.float32)
     values = np.asarray(jax.vmap(function)(points))
-    found = operation.interval(box)
-    assert (values >= np.asarray(found.lower) - 1e-4).all()
-    assert (values <= np.asarray(found.upper) + 1e-4).all()
+    result = operation.interval(box)
+    assert (values >= np.asarray(result.lower) - 1e-4).all()
+    assert (values <= np.asarray(result.upper) + 1e-4).all()
     coefficients = random.normal(size=(2, 7, *values.shape[2:])).astype(np.float32)
     (back, constants) = operation.backward(jnp.asarray(coefficients), box)
     flat = lambda each, front: np.asarray(each).reshape(*each.shape[:front], -1)
@@ -116,8 +116,8 @@ def test_lines_are_tight_where_they_can_be():
 def test_no_point_of_the_ball_exceeds_its_bounds(name, method):
     for seed, epsilon in enumerate((0.0, 0.01, 0.1, 1.0)):
         network, images, labels = case(name, seed)
-        found = evaluation.difference_bounds(network, images, labels, epsilon, method=method)
-        (lower, upper) = map(np.asarray, found)
+        result = evaluation.difference_bounds(network, images, labels, epsilon, method=method)
+        (lower, upper) = map(np.asarray, result)
         points = points_in_ball(images, epsilon, 16, seed)
         over = np.stack([differences(network, each, labels) for each in points])
         slack = 1e-5 * (1 + np.abs(over).max())
@@ -151,20 +151,20 @@ def test_intervals_are_monotone_and_crown_is_never_looser(name):
     methods = [method for known, method in CASES if known == name]
     network, images, labels = case(name, 1)
     radii = (0.0, 0.003, 0.03, 0.3, 1.0)
-    found = {
+    result = {
         method: [evaluation.difference_bounds(network, images, labels, epsilon, method=method) for epsilon in radii]
         for method in methods
     }
-    for (lower, upper), (below, above) in itertools.pairwise(found['ibp']):
+    for (lower, upper), (below, above) in itertools.pairwise(result['ibp']):
         slack = 1e-5 * (1 + jnp.abs(above).max())
         assert (below <= lower + slack).all()
         assert (above >= upper - slack).all()
     for method in methods[1:]:
-        for (lower, upper), (below, above) in zip(found['ibp'], found[method], strict=True):
+        for (lower, upper), (below, above) in zip(result['ibp'], result[method], strict=True):
             slack = 1e-5 * (1 + jnp.abs(upper).max())
             assert (below >= lower - slack).all()
             assert (above <= upper + slack).all()
-    width = lambda method, place: float(jnp.mean(found[method][place][1] - found[method][place][0]))
+    width = lambda method, place: float(jnp.mean(result[method][place][1] - result[method][place][0]))
     widths = [width(method, 2) for method in reversed(methods)]
     assert sorted(widths) == widths
     assert widths[0] < 0.9 * widths[-1]
@@ -191,10 +191,10 @@ def test_a_linear_network_is_bounded_exactly_by_the_ball_cut_to_pixels(method):
     images = case('flat')[1]
     (lower, upper) = evaluation.logit_bounds(network, images, 0.3, method=method)
     kernel = np.asarray(network.variables['params']['output']['kernel'], np.float64)
-    for sign, found in ((1, upper), (-1, lower)):
+    for sign, result in ((1, upper), (-1, lower)):
         best = np.clip(np.asarray(images).reshape(3, 16, 1) + 0.3 * sign * np.sign(kernel)[None], 0, 1)
         expected = (best * kernel).sum(1) + np.asarray(network.variables['params']['output']['bias'])
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+        np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
 def test_merging_the_last_layer_is_tighter_than_subtracting():
@@ -311,7 +311,7 @@ def test_windows_bound_what_the_whole_image_bounds(module, shape, monkeypatch):
 def test_bounds_inside_of_a_split_program():
     network, images, labels = case('flat', batch=6)
     split = lambda each: each.reshape(2, 3, *each.shape[1:])
-    found = jax.pmap(
+    result = jax.pmap(
         lambda images, labels, epsilon: evaluation.confidence_gap_bounds(
             network, network, images, labels, epsilon, method='ibp'
         ),
@@ -319,7 +319,7 @@ def test_bounds_inside_of_a_split_program():
         devices=jax.devices()[:2],
     )(split(images), split(labels), 0.05)
     whole = evaluation.confidence_gap_bounds(network, network, images, labels, 0.05, method='ibp')
-    np.testing.assert_allclose(found.ravel(), whole, atol=1e-5)
+    np.testing.assert_allclose(result.ravel(), whole, atol=1e-5)
 
 
 @pytest.mark.parametrize('method', METHODS)
@@ -330,10 +330,10 @@ def test_bounds_that_grow_past_float32_say_nothing_and_stay_numbers(method):
     box = operations.Box(jnp.zeros((2, 4)), jnp.ones((2, 4)))
     way = propagation.PROPAGATIONS[method]
     part = propagation.bound_operations((*layers, affine[0]), box, way)
-    found = propagation.bound_linear_functions(part, lambda s: jax.nn.one_hot(s, 4)[None].repeat(2, 0), 4, way.linear)
-    assert np.isfinite(found.lower).all()
-    assert np.isfinite(found.upper).all()
-    assert (found.upper - found.lower > 1e29).all()
+    result = propagation.bound_linear_functions(part, lambda s: jax.nn.one_hot(s, 4)[None].repeat(2, 0), 4, way.linear)
+    assert np.isfinite(result.lower).all()
+    assert np.isfinite(result.upper).all()
+    assert (result.upper - result.lower > 1e29).all()
 
 
 class AlongRows(models.Classifier):
@@ -367,9 +367,9 @@ def test_bounds_in_64_bit_mode_are_those_in_32_bits(name, method):
     expected = evaluation.difference_bounds(network, images, labels, 0.05, method=method)
     gap = evaluation.confidence_gap_bounds(network, network, images, labels, 0.05, method='ibp')
     with jax.enable_x64(True):
-        found = evaluation.difference_bounds(network, images, labels, np.float64(0.05), method=method)
-        assert found[0].dtype == jnp.float32
-        for bound, same in zip(found, expected, strict=True):
+        result = evaluation.difference_bounds(network, images, labels, np.float64(0.05), method=method)
+        assert result[0].dtype == jnp.float32
+        for bound, same in zip(result, expected, strict=True):
             np.testing.assert_allclose(bound, same, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(
             evaluation.confidence_gap_bounds(network, network, images, labels, 0.05, method='ibp'), gap, atol=1e-4
@@ -379,5 +379,5 @@ def test_bounds_in_64_bit_mode_are_those_in_32_bits(name, method):
 def test_bounds_take_labels_of_eight_bits():
     network, images, labels = case('flat')
     expected = evaluation.difference_bounds(network, images, labels, 0.05)
-    found = evaluation.difference_bounds(network, images, labels.astype(jnp.int8), 0.05)
-    np.testing.assert_array_equal(found[1], expected[1])
+    result = evaluation.difference_bounds(network, images, labels.astype(jnp.int8), 0.05)
+    np.testing.assert_array_equal(result[1], expected[1])

@@ -53,7 +53,7 @@ def test_what_cannot_be_bounded_is_named():
 
 
 @pytest.mark.parametrize(
-    ('how', 'said'),
+    ('options', 'message'),
     [
         ({'epsilon': -0.1}, r'epsilon must be in \[0, 1\], not -0.1'),
         ({'epsilon': 1.1}, r'epsilon must be in \[0, 1\], not 1.1'),
@@ -62,12 +62,12 @@ def test_what_cannot_be_bounded_is_named():
         ({'method': 'ipb'}, r"unknown method 'ipb' \(did you mean 'ibp'\?\); there are: ibp, crown_ibp, crown"),
     ],
 )
-def test_bad_balls_are_refused(how, said):
+def test_bad_balls_are_refused(options, message):
     network, images, labels = case('flat', batch=2)
-    how = {'epsilon': 0.1, 'images': images, **how}
-    with pytest.raises(InputError, match=said):
-        evaluation.logit_bounds(network, **how)
-    with pytest.raises(InputError, match=said):
-        evaluation.confidence_bounds(network, labels=labels, **how)
+    options = {'epsilon': 0.1, 'images': images, **options}
+    with pytest.raises(InputError, match=message):
+        evaluation.logit_bounds(network, **options)
+    with pytest.raises(InputError, match=message):
+        evaluation.confidence_bounds(network, labels=labels, **options)
     with pytest.raises(AssertionError):
         evaluation.difference_bounds(network, images, labels[:1], 0.1)

@@ -25,8 +25,8 @@ def expected_error(logits, labels, bins):
 @settings(max_examples=6, deadline=None)
 def test_calibration_errors_against_counting(seed, bins, scale):
     logits, _, labels = random_case(seed, batch=40, scale=scale)
-    found = evaluation.expected_calibration_error(logits, labels, bins=bins)
-    np.testing.assert_allclose(found, expected_error(logits, labels, bins), atol=1e-5)
+    result = evaluation.expected_calibration_error(logits, labels, bins=bins)
+    np.testing.assert_allclose(result, expected_error(logits, labels, bins), atol=1e-5)
     p = softmax(logits)
     (confidence, right) = p.max(-1).astype(np.float32), p.argmax(-1) == np.asarray(labels)
     place = np.array([(confidence < each).sum() * bins // 40 for each in confidence])
@@ -73,16 +73,16 @@ def test_temperature_scaling_finds_the_temperature():
     random = np.random.default_rng(0)
     logits = random.normal(scale=2.0, size=(4000, 6))
     labels = np.array([random.choice(6, p=row) for row in softmax(logits)])
-    found = evaluation.fit_temperature(7.0 * logits, labels)
-    assert found == pytest.approx(7.0, rel=0.1)
+    result = evaluation.fit_temperature(7.0 * logits, labels)
+    assert result == pytest.approx(7.0, rel=0.1)
     fine = lambda temperature: float(
         evaluation.negative_log_likelihood(jnp.asarray(7 * logits / temperature, jnp.float32), jnp.asarray(labels))
     )
-    assert fine(found) < min(fine(found * 1.05), fine(found / 1.05), fine(1.0))
+    assert fine(result) < min(fine(result * 1.05), fine(result / 1.05), fine(1.0))
     error = lambda temperature: evaluation.expected_calibration_error(
         jnp.asarray(7 * logits / temperature, jnp.float32), jnp.asarray(labels)
     )
-    assert error(found) < 0.03 < 0.15 < error(1.0)
+    assert error(result) < 0.03 < 0.15 < error(1.0)
 
 
 def test_temperature_scaling_at_the_ends_of_its_range():
@@ -95,18 +95,18 @@ def test_temperature_scaling_at_the_ends_of_its_range():
 @settings(max_examples=10, deadline=None)
 def test_teacher_agreement_by_its_parts(seed):
     student, teacher, labels = random_case(seed, scale=3.0)
-    found = evaluation.teacher_agreement(teacher, student, labels)
+    result = evaluation.teacher_agreement(teacher, student, labels)
     p, q = softmax(teacher), softmax(student)
     gap = (q - p)[np.arange(len(p)), labels]
-    np.testing.assert_allclose(found.over_confidence, np.maximum(gap, 0).mean(), atol=1e-6)
-    np.testing.assert_allclose(found.under_confidence, np.maximum(-gap, 0).mean(), atol=1e-6)
-    np.testing.assert_allclose(found.label_gap, found.over_confidence + found.under_confidence, atol=1e-6)
-    np.testing.assert_allclose(found.total_variation, np.abs(p - q).sum(-1).mean() / 2, atol=1e-6)
-    np.testing.assert_allclose(found.divergence, scipy.special.rel_entr(p, q).sum(-1).mean(), rtol=1e-3, atol=1e-6)
-    assert found.agreement == (p.argmax(-1) == q.argmax(-1)).mean().astype(np.float32)
-    assert found.label_gap <= found.total_variation + 1e-6
+    np.testing.assert_allclose(result.over_confidence, np.maximum(gap, 0).mean(), atol=1e-6)
+    np.testing.assert_allclose(result.under_confidence, np.maximum(-gap, 0).mean(), atol=1e-6)
+    np.testing.assert_allclose(result.label_gap, result.over_confidence + result.under_confidence, atol=1e-6)
+    np.testing.assert_allclose(result.total_variation, np.abs(p - q).sum(-1).mean() / 2, atol=1e-6)
+    np.testing.assert_allclose(result.divergence, scipy.special.rel_entr(p, q).sum(-1).mean(), rtol=1e-3, atol=1e-6)
+    assert result.agreement == (p.argmax(-1) == q.argmax(-1)).mean().astype(np.float32)
+    assert result.label_gap <= result.total_variation + 1e-6
     swapped = evaluation.teacher_agreement(student, teacher, labels)
-    np.testing.assert_allclose(swapped.over_confidence, found.under_confidence, atol=1e-6)
+    np.testing.assert_allclose(swapped.over_confidence, result.under_confidence, atol=1e-6)
     same = evaluation.teacher_agreement(teacher, teacher, labels)
     np.testing.assert_array_equal(jnp.stack(same), [1, 0, 0, 0, 0, 0])
 

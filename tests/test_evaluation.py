@@ -31,8 +31,8 @@ def test_transfer_rates_by_hand():
 @pytest.mark.parametrize('count', [1, 7, 40])
 def test_every_example_is_counted_whatever_their_number(devices, count):
     network, split = lenet(), random_split(count)
-    found = evaluation.predict(network, split.images, devices=jax.devices()[:devices])
-    np.testing.assert_allclose(found, network(to_unit(jnp.asarray(split.images))), rtol=1e-4, atol=1e-5)
+    result = evaluation.predict(network, split.images, devices=jax.devices()[:devices])
+    np.testing.assert_allclose(result, network(to_unit(jnp.asarray(split.images))), rtol=1e-4, atol=1e-5)
 
 
 class Counting(nn.Module):
@@ -53,9 +53,9 @@ def test_equal_networks_are_compiled_once_where_they_can_be_told_equal(of, trace
     images = random_split(5).images
     TRACED.clear()
     for field in ((1.0, 2.0), (1.0, 2.0), (3.0, 4.0)):
-        found = evaluation.predict(models.Network(Counting(of(field)), {}), images, devices=one_device)
+        result = evaluation.predict(models.Network(Counting(of(field)), {}), images, devices=one_device)
         expected = images.sum((1, 2, 3))[:, None] / 255 * np.array(field)
-        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        np.testing.assert_allclose(result, expected, rtol=1e-5)
     assert len(TRACED) == traces + 1
 
 
@@ -66,9 +66,9 @@ def test_batches_do_not_change_the_result():
         batch_size=4,
         devices=jax.devices()[:2],
     )
-    found = apply(jnp.float32(3.0), rows)
-    np.testing.assert_array_equal(found['scaled'], rows * 3)
-    np.testing.assert_array_equal(found['twice'], np.stack([rows, rows], -1))
+    result = apply(jnp.float32(3.0), rows)
+    np.testing.assert_array_equal(result['scaled'], rows * 3)
+    np.testing.assert_array_equal(result['twice'], np.stack([rows, rows], -1))
 
 
 def test_fgsm_by_hand():
@@ -79,8 +79,8 @@ def test_fgsm_by_hand():
     p = softmax(logits(images))[0]
     direction = np.sign(np.asarray(weights) @ (p - [1, 0]))
     expected = np.clip(np.array([0.5, 0.01, 0.98]) + 0.1 * direction, 0, 1)
-    found = evaluation.fgsm(logits, images, jnp.array([0]), epsilon=0.1)
-    np.testing.assert_allclose(found.ravel(), expected, rtol=1e-6)
+    result = evaluation.fgsm(logits, images, jnp.array([0]), epsilon=0.1)
+    np.testing.assert_allclose(result.ravel(), expected, rtol=1e-6)
 
 
 @given(epsilon=st.floats(0.0, 1.0), seed=st.integers(0, 100), start=st.booleans())

@@ -70,8 +70,8 @@ def test_what_is_seen_and_attacked_never_exceeds_what_is_certified(method):
             assert (gap <= over + 1e-5).all()
             assert (-gap <= under + 1e-5).all()
         if epsilon == 0:
-            for found in (over, -under, low_over, -low_under):
-                np.testing.assert_allclose(found, clean, atol=1e-5)
+            for result in (over, -under, low_over, -low_under):
+                np.testing.assert_allclose(result, clean, atol=1e-5)
 
 
 def test_the_pair_as_one_network_is_tighter_and_never_looser():
@@ -107,12 +107,12 @@ def test_the_largest_difference_of_confidences_against_a_grid(ends, excess):
     first, second = sorted(ends[:2]), sorted(ends[2:])
     a, b = np.meshgrid(np.linspace(*first, 81), np.linspace(*second, 81))
     allowed = a - b <= excess
-    found = max_difference(*(Box(*map(jnp.float32, each)) for each in (first, second)), jnp.float32(excess))
+    result = max_difference(*(Box(*map(jnp.float32, each)) for each in (first, second)), jnp.float32(excess))
     values = np.where(allowed, 1 / (1 + np.exp(-a)) - 1 / (1 + np.exp(-b)), -np.inf)
-    assert found >= values.max() - 1e-6
+    assert result >= values.max() - 1e-6
     if allowed.any():
         steps = (first[1] - first[0] + second[1] - second[0]) / 80
-        assert found <= values.max() + 0.25 * steps + 1e-5
+        assert result <= values.max() + 0.25 * steps + 1e-5
 
 
 @pytest.mark.parametrize('method', ['ibp', 'crown_ibp'])
@@ -182,11 +182,11 @@ def test_more_steps_and_more_restarts_find_no_smaller_gap():
     # A step too long to settle, so that the last iterate is often not the best.
     by_steps = [attack(*case, 0.1, step_size=0.15, steps=steps, restarts=1) for steps in (1, 2, 4, 9)]
     by_restarts = [attack(*case, 0.1, step_size=0.15, steps=2, restarts=restarts) for restarts in (1, 2, 6)]
-    for found in (by_steps, by_restarts):
-        for fewer, more in itertools.pairwise(found):
+    for result in (by_steps, by_restarts):
+        for fewer, more in itertools.pairwise(result):
             assert (more.over >= fewer.over).all()
             assert (more.under >= fewer.under).all()
-        assert (found[-1].over > found[0].over + 1e-4).any()
+        assert (result[-1].over > result[0].over + 1e-4).any()
 
 
 def test_the_image_itself_is_a_start():
@@ -249,9 +249,9 @@ def test_pairs_that_cannot_be_compared_are_refused():
                 measure(teacher, student, images, labels, epsilon)
         with pytest.raises(InputError, match=r'images must be in \[0, 1\]'):
             measure(teacher, student, images + 1, labels, 0.1)
-    for how, said in (({'steps': 0}, 'steps must be'), ({'step_size': 0.0}, 'step_size must be above 0')):
-        with pytest.raises(ValueError, match=said):
-            evaluation.attack_gap(teacher, student, images, labels, 0.1, **how)
+    for options, message in (({'steps': 0}, 'steps must be'), ({'step_size': 0.0}, 'step_size must be above 0')):
+        with pytest.raises(ValueError, match=message):
+            evaluation.attack_gap(teacher, student, images, labels, 0.1, **options)
     with pytest.raises(InputError, match='images of 10x10x1'):
         evaluation.attack_agreement(teacher, narrow, images, 0.1)
     with pytest.raises(InputError, match='images of 10x10x1'):
