@@ -1,9 +1,12 @@
-"""Convolutions of few channels as a CPU does them fastest; other backends have libraries of their own for them.
+"""Convolutions of few input channels, with a faster lowering on CPUs.
 
-XLA:CPU gathers the patches of an image with few channels number by number, which takes ten times as long as the
-arithmetic. Measured by `launch/benchmark.py`; equal to `flax.linen.Conv` to float tolerance.
+For an image with few channels, XLA:CPU gathers patches element by element, which takes ten times as long as the
+arithmetic. Other platforms use their own libraries. The lowering is chosen when a program is lowered for a platform, so
+a program that a CPU machine exports for CUDA contains ordinary convolutions. Results equal `flax.linen.Conv` to float
+tolerance; `launch/benchmark.py` measures the speed.
 """
 
+import functools
 from typing import Any
 
 import chex
@@ -16,8 +19,8 @@ from jax.nn.initializers import Initializer
 
 from cckd_jax.models.initialization import FLAX
 
-# Input channels up to which the banded product is faster, forward and for the gradient of the images, and the columns
-# of a tile; measured on two x86-64 cores.
+# The largest numbers of input channels for which the banded product is faster, in the forward pass and in the gradient
+# of the images, and candidate widths of a tile, in columns. Measured on two x86-64 cores.
 _FEW_CHANNELS = 3
 _FEW_FOR_GRADIENT = 6
 _TILES = (4, 5, 6, 7)
@@ -34,9 +37,17 @@ def conv(
     kernel_init: Initializer = FLAX.conv,
     dtype: Any = jnp.float32,
 ) -> nn.Conv:
-    """A Flax convolution with a square kernel, lowered as this machine does it fastest.
+    """Returns a Flax convolution with a square kernel.
 
-    With groups, an output channel sees the input channels of its own group alone.
+    Args:
+      features: number of output channels.
+      size: height and width of the kernel.
+      stride: in both directions.
+      padding: zeros added on each side.
+      groups: number of channel groups; an output channel sees only the input channels of its group.
+      bias: whether to add a bias.
+      kernel_init: initializer of the kernel.
+      dtype: of the computation.
     """
     return nn.Conv(
         features,
@@ -47,49 +58,55 @@ def conv(
         use_bias=bias,
         kernel_init=kernel_init,
         dtype=dtype,
-        conv_general_dilated=_convolve_on_cpu if jax.default_backend() == 'cpu' else None,
+        conv_general_dilated=_conv_general_dilated,
     )
 
 
-def _convolve_on_cpu(
+def _conv_general_dilated(
     images: chex.Array, kernel: chex.Array, strides, padding, feature_group_count: int = 1, **rest
 ) -> chex.Array:
-    def plain(images: chex.Array, kernel: chex.Array) -> chex.Array:
+    """`jax.lax.conv_general_dilated`, lowered by `_few_channels` where that is faster on a CPU."""
+    if kernel.shape[2] > _FEW_FOR_GRADIENT or tuple(strides) != (1, 1) or feature_group_count != 1:
         return jax.lax.conv_general_dilated(
             images, kernel, strides, padding, feature_group_count=feature_group_count, **rest
         )
+    return _few_channels(images, kernel, tuple(map(tuple, padding)), tuple(rest.items()))
+
+
+# Outside jit, a new conditional would compile at every call; jit keeps its program.
+@functools.partial(jax.jit, static_argnums=(2, 3), inline=True)
+def _few_channels(images: chex.Array, kernel: chex.Array, padding, rest) -> chex.Array:
+    def plain(images: chex.Array, kernel: chex.Array) -> chex.Array:
+        return jax.lax.conv_general_dilated(images, kernel, (1, 1), padding, **dict(rest))
 
     def banded(images: chex.Array, kernel: chex.Array) -> chex.Array:
         return _banded(images, kernel, padding)
 
-    channels = kernel.shape[2]
-    if channels > _FEW_FOR_GRADIENT or tuple(strides) != (1, 1) or feature_group_count != 1:
-        return plain(images, kernel)
-    forward = banded if channels <= _FEW_CHANNELS else plain
+    forward = banded if kernel.shape[2] <= _FEW_CHANNELS else plain
 
     @jax.custom_jvp
-    def convolve(images: chex.Array, kernel: chex.Array) -> chex.Array:
+    def on_cpu(images: chex.Array, kernel: chex.Array) -> chex.Array:
         return forward(images, kernel)
 
     def tangent(primals, tangents) -> tuple[chex.Array, chex.Array]:
         (images, kernel), (images_dot, kernel_dot) = primals, tangents
-        # The transposes of these two are the gradients.
-        moved = []
+        # The transposes of these two terms are the gradients.
+        terms = []
         if not isinstance(images_dot, SymbolicZero):
-            moved.append(banded(images_dot, kernel))
+            terms.append(banded(images_dot, kernel))
         if not isinstance(kernel_dot, SymbolicZero):
-            moved.append(plain(images, kernel_dot))
-        return forward(images, kernel), sum(moved[1:], moved[0])
+            terms.append(plain(images, kernel_dot))
+        return forward(images, kernel), sum(terms[1:], terms[0])
 
-    convolve.defjvp(tangent, symbolic_zeros=True)
-    return convolve(images, kernel)
+    on_cpu.defjvp(tangent, symbolic_zeros=True)
+    return jax.lax.platform_dependent(images, kernel, cpu=on_cpu, default=plain)
 
 
 def _banded(images: chex.Array, kernel: chex.Array, padding) -> chex.Array:
-    """Convolution as one matrix product over tiles of a few columns.
+    """Computes a convolution as one matrix product over tiles of a few columns.
 
-    A tile of the output's row is a banded (Toeplitz) matrix times the pixels under it, laid end to end. That is about
-    twice the arithmetic, but the pixels come in long runs, and the product has more than a handful of columns.
+    Each tile of an output row is a banded (Toeplitz) matrix times the pixels below it, concatenated. This doubles the
+    arithmetic, but the pixels lie in long contiguous runs, and the product has many columns.
     """
     ((top, bottom), (left, right)) = padding
     (size, _, channels, features) = kernel.shape
