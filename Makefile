@@ -1,35 +1,41 @@
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check --constraint constraints.txt
+# The pins depend on the version of Python, so an environment that another version made is refused.
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+STAMP := $(VENV)/python$(VERSION)
 
 .PHONY: demo test golden clean
 
 # Distil on the embedded digits: no data to fetch, a minute on two cores.
-demo: $(VENV)/installed
+demo: $(STAMP)-run
 	$(VENV)/bin/python launch/main.py --config=configs/digits_lenet.py --workdir=runs/demo
-	@echo "Open runs/demo/report.md, or look at the pictures in runs/demo/figures."
+	@echo "Open runs/demo/report.md, or look at the figures in runs/demo/figures."
 
-# In the order of names: sorted by their number of tests, a file of one long test is begun last and waited for alone.
-test: $(VENV)/installed-test
+# Files start in the order of their names: ordered by their number of tests, a file with one long test would start last.
+test: $(STAMP)-test
 	$(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 # Only after a change that is meant to change numbers.
-golden: $(VENV)/installed-test
+golden: $(STAMP)-test
 	$(VENV)/bin/python tests/golden.py
 
-$(VENV)/python:
+$(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "error: $(PYTHON) is older than 3.11; name another: make PYTHON=python3.12"; exit 2; }
+	  { echo "error: $(PYTHON) is not Python 3.11 or newer; name another: make PYTHON=python3.12"; exit 2; }
+	@made=$$($(VENV)/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo $(VERSION)); \
+	  test "$$made" = "$(VERSION)" || { echo "error: $(VENV) was made by Python $$made and not $(VERSION);" \
+	  "delete it, or name another: make PYTHON=$(PYTHON) VENV=$(VENV)-$(VERSION)"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/installed: $(VENV)/python setup.py constraints.txt
+$(STAMP)-run: $(STAMP) setup.py constraints.txt
 	$(PIP) --editable .
 	touch $@
 
-$(VENV)/installed-test: $(VENV)/python setup.py constraints.txt
+$(STAMP)-test: $(STAMP) setup.py constraints.txt
 	$(PIP) --editable '.[test]'
-	touch $@ $(VENV)/installed
+	touch $@ $(STAMP)-run
 
 clean:
 	rm -rf $(VENV) runs *.egg-info
