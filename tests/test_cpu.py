@@ -1,9 +1,10 @@
-"""Freed memory is held, so that pages are there the second time round, and the user's XLA flags are kept."""
+"""Freed memory is kept, and so are the XLA flags of the user."""
 
 import os
 import subprocess
 import sys
 
+import jaxlib
 import pytest
 
 from cckd_jax import cpu
@@ -30,13 +31,31 @@ def test_freed_memory_is_not_faulted_in_again():
     assert kept < returned / 10
 
 
-@pytest.mark.parametrize('given', ['', '--xla_dump_to=x', '--xla_cpu_experimental_ynn_fusion_type='])
-def test_flags_of_the_users_own_are_kept(given, monkeypatch):
-    monkeypatch.setenv('XLA_FLAGS', given)
+FLAG = '--xla_cpu_experimental_ynn_fusion_type='
+
+
+@pytest.mark.parametrize('version', ['0.10.2', '0.12.0.1'])
+@pytest.mark.parametrize('flags', ['', '--xla_dump_to=x', FLAG])
+def test_flags_of_the_user_are_kept(version, flags, monkeypatch):
+    monkeypatch.setattr(jaxlib, '__version__', version)
+    monkeypatch.setenv('XLA_FLAGS', flags)
     cpu.tune()
-    flags = os.environ['XLA_FLAGS'].split()
-    assert given in ['', *flags]
-    assert sum(flag.startswith('--xla_cpu_experimental_ynn_fusion_type=') for flag in flags) == 1
+    tuned = os.environ['XLA_FLAGS'].split()
+    assert flags in ['', *tuned]
+    assert sum(flag.startswith(FLAG) for flag in tuned) == 1
+
+
+@pytest.mark.parametrize('version', ['0.11.0', '0.13.0', '0.1', '1.0'])
+def test_a_version_that_was_not_measured_gets_no_flag(version, monkeypatch):
+    monkeypatch.setattr(jaxlib, '__version__', version)
+    monkeypatch.setenv('XLA_FLAGS', '')
+    cpu.tune()
+    assert os.environ['XLA_FLAGS'] == ''
+
+
+def test_the_installed_version_knows_the_flags():
+    program = 'from cckd_jax import cpu; cpu.tune(); import jax; jax.numpy.zeros(1).block_until_ready()'
+    subprocess.run([sys.executable, '-c', program], env={**os.environ, 'XLA_FLAGS': ''}, check=True)
 
 
 CACHE = """
