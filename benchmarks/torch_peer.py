@@ -1,10 +1,10 @@
-"""The same work in PyTorch, as a good engineer would write it: what the ratios of `launch/benchmark.py` are to.
+"""The same work in PyTorch, as an experienced engineer would write it, for the ratios of `launch/benchmark.py`.
 
-Tensors in memory, the teacher's logits cached, data order drawn once an epoch, fused Adam, gradients set to None,
-channels last where that is faster, local response norm by a 1x1 convolution and square roots (torch's own pools a
-five-dimensional tensor, several times as slow), metrics summed as tensors and read once an epoch.
+It keeps tensors in memory, caches the teacher's logits, draws the order once per epoch, and uses fused Adam, channels
+last where that is faster, and a local response norm of a 1x1 convolution and square roots (torch's own pools a
+five-dimensional tensor and is several times slower). It sums metrics as tensors and reads them once per epoch.
 
-It needs torch, which cckd_jax does not: pip install -e '.[peer]'
+It runs on the CPU in float32. It needs torch, which cckd_jax does not: pip install -e '.[peer]'
 """
 
 import os
@@ -25,8 +25,8 @@ TEMPERATURE, RATE = 20.0, 1e-2
 class LocalResponseNorm(nn.Module):
     def __init__(self, channels: int, radius: int = 2, alpha: float = 1e-4):
         super().__init__()
-        place = torch.arange(channels)
-        near = ((place[:, None] - place).abs() <= radius).float() * alpha
+        index = torch.arange(channels)
+        near = ((index[:, None] - index).abs() <= radius).float() * alpha
         self.register_buffer('near', near[:, :, None, None])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -55,11 +55,11 @@ def lenet(width: float) -> nn.Module:
 def alexnet(width: float) -> nn.Module:
     modules: list[nn.Module] = []
     before = 3
-    for place, (channels, size) in enumerate(((48, 5), (128, 5), (192, 3), (192, 3), (128, 3))):
+    for index, (channels, size) in enumerate(((48, 5), (128, 5), (192, 3), (192, 3), (128, 3))):
         channels = round(channels * width)
         modules += [nn.Conv2d(before, channels, size, padding=size // 2), nn.ReLU(inplace=True)]
-        modules += [LocalResponseNorm(channels)] if place < 2 else []
-        modules += [nn.MaxPool2d(3, 2)] if place in (0, 1, 4) else []
+        modules += [LocalResponseNorm(channels)] if index < 2 else []
+        modules += [nn.MaxPool2d(3, 2)] if index in (0, 1, 4) else []
         modules += [nn.BatchNorm2d(channels)]
         before = channels
     modules += [nn.Flatten()]
@@ -138,7 +138,7 @@ def step(network: str, arrays: str, batch_size: int, steps: int):
     trainer = Trainer(network, arrays, 0.0)
     order = torch.Generator().manual_seed(0)
 
-    def take() -> float:
+    def seconds() -> float:
         batches = [torch.randint(len(trainer.labels), (batch_size,), generator=order) for _ in range(steps)]
         started = time.perf_counter()
         for rows in batches:
@@ -146,8 +146,8 @@ def step(network: str, arrays: str, batch_size: int, steps: int):
         return (time.perf_counter() - started) / steps
 
     while True:
-        take()
-        yield {'seconds': take()}
+        seconds()
+        yield {'seconds': seconds()}
 
 
 def forward(network: str, arrays: str, batch_size: int, steps: int):
@@ -155,7 +155,7 @@ def forward(network: str, arrays: str, batch_size: int, steps: int):
     trainer.module.eval()
     rows = torch.arange(batch_size) % len(trainer.labels)
 
-    def take() -> float:
+    def seconds() -> float:
         started = time.perf_counter()
         with torch.inference_mode():
             for _ in range(steps):
@@ -163,20 +163,20 @@ def forward(network: str, arrays: str, batch_size: int, steps: int):
         return (time.perf_counter() - started) / steps
 
     while True:
-        take()
-        yield {'seconds': take()}
+        seconds()
+        yield {'seconds': seconds()}
 
 
-def epochs(network: str, arrays: str, batch_size: int, epochs: int, alpha: float, way: str):
-    """Trains from new weights for some epochs, the last batch of each as short as it is."""
+def epochs(network: str, arrays: str, batch_size: int, epochs: int, alpha: float, mode: str):
+    """Trains from new weights for some epochs; the last batch of an epoch may be smaller."""
     while True:
         trainer = Trainer(network, arrays, alpha)
-        take = getattr(trainer, way)
+        train_batch = getattr(trainer, mode)
         (seconds, kept) = ([], [])
         for epoch in range(epochs):
             started = time.perf_counter()
             order = torch.randperm(len(trainer.labels))
-            counts = [take(rows, epoch) for rows in order.split(batch_size)]
+            counts = [train_batch(rows, epoch) for rows in order.split(batch_size)]
             kept.append(int(torch.stack(counts).sum()) / len(order))
             seconds.append(time.perf_counter() - started)
         yield {'epoch_seconds': seconds, 'kept_share': kept, 'test_accuracy': accuracy(trainer, arrays)}
@@ -187,15 +187,15 @@ def accuracy(trainer: Trainer, arrays: str) -> float:
     images = torch.from_numpy(loaded['test_images']).permute(0, 3, 1, 2).float() / 255
     trainer.module.eval()
     with torch.inference_mode():
-        found = torch.cat([trainer.module(part).argmax(1) for part in images.split(2000)])
-    return float((found.numpy() == loaded['test_labels']).mean())
+        predictions = torch.cat([trainer.module(batch).argmax(1) for batch in images.split(2000)])
+    return float((predictions.numpy() == loaded['test_labels']).mean())
 
 
-def about() -> Any:
+def machine_info() -> Any:
     yield {'torch': torch.__version__, 'threads': torch.get_num_threads(), 'peak_bytes': protocol.peak_bytes()}
 
 
 if __name__ == '__main__':
-    cpu.tune()  # The same allocator on both sides; the rest of it is JAX's and changes nothing here.
+    cpu.tune()  # For the same allocator settings; the XLA flags have no effect here.
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    protocol.serve({'step': step, 'forward': forward, 'epochs': epochs, 'about': about})
+    protocol.serve({'step': step, 'forward': forward, 'epochs': epochs, 'machine_info': machine_info})

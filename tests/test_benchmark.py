@@ -1,15 +1,14 @@
-"""Two processes take turns, and a suite's numbers are where they are said to be."""
+"""Measuring processes take turns, suites write their numbers, and bad arguments are refused before measuring."""
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from cckd_jax.benchmark import sides, suites
+from cckd_jax.benchmark import command, jobs, suites, workers
 from cckd_jax.errors import InputError
 
 LAUNCH = Path(__file__).parents[1] / 'launch' / 'benchmark.py'
@@ -28,71 +27,132 @@ protocol.serve({'count': count})
 
 
 @pytest.fixture
-def command(tmp_path):
+def counter(tmp_path):
     (tmp_path / 'counter.py').write_text(COUNTER)
     return [str(tmp_path / 'counter.py')]
 
 
-def test_sides_take_turns_and_the_first_turn_is_dropped(command):
-    with sides.Side(command) as one, sides.Side(command) as other:
-        one.open('count', start=0)
-        other.open('count', start=10)
-        found = sides.in_turns({'one': one, 'other': other}, rounds=2, title='counting')
-    assert found == {'one': [{'seconds': 2}, {'seconds': 3}], 'other': [{'seconds': 12}, {'seconds': 13}]}
+@pytest.fixture
+def options():
+    return suites.Options(8, 1, 2, ['lenet5_half'], ['kd'], 'mnist', None, None)
 
 
-def test_a_side_that_ends_is_one_line(command):
-    with sides.Side(command) as side, pytest.raises(InputError, match='the measuring process ended'):
-        side.once('multiply')
+def test_workers_take_turns_and_the_first_turn_is_dropped(counter):
+    with workers.Worker(counter) as first, workers.Worker(counter) as second:
+        first.open('count', start=0)
+        second.open('count', start=10)
+        measurements = workers.interleave({'first': first, 'second': second}, rounds=2, title='counting')
+    assert measurements == {
+        'first': [{'seconds': 2}, {'seconds': 3}],
+        'second': [{'seconds': 12}, {'seconds': 13}],
+    }
 
 
-def test_spread_and_ratio_of_pairs():
-    assert sides.spread([3.0, 1.0, 2.0]) == {'median': 2.0, 'least': 1.0, 'most': 3.0}
-    assert sides.ratio([2.0, 9.0, 4.0], [1.0, 3.0, 4.0]) == {'median': 2.0, 'least': 1.0, 'most': 3.0}
+def test_a_worker_that_ends_is_one_line(counter):
+    with workers.Worker(counter) as worker, pytest.raises(InputError, match='the measuring process ended'):
+        worker.once('multiply')
+
+
+def test_statistics_and_ratios_of_rounds():
+    assert workers.median_min_max([3.0, 1.0, 2.0]) == {'median': 2.0, 'least': 1.0, 'most': 3.0}
+    assert workers.ratio([2.0, 9.0, 4.0], [1.0, 3.0, 4.0]) == {'median': 2.0, 'least': 1.0, 'most': 3.0}
 
 
 def test_the_step_suite_prints_a_table_and_writes_its_numbers(tmp_path):
     output = tmp_path / 'step.json'
     arguments = ['--suite=step', '--networks=lenet5_half', '--methods=kd', '--batch_size=64', '--rounds=1']
-    command = [sys.executable, LAUNCH, *arguments, f'--output={output}']
-    environment = {**os.environ, 'JAX_DISABLE_MOST_OPTIMIZATIONS': '0'}  # it runs programs more than it compiles them
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    # It runs programs more than it compiles them.
+    environment = {**os.environ, 'JAX_DISABLE_MOST_OPTIMIZATIONS': '0', 'JAX_NUM_CPU_DEVICES': '2'}
+    done = subprocess.run(
+        [sys.executable, LAUNCH, *arguments, f'--output={output}', '--precision=bfloat16'],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
-    found = json.loads(output.read_text())
-    assert {'suite', 'device', 'cpus', 'versions', 'settings', 'results'} <= found.keys()
-    for what in ('forward', 'kd'):
-        assert found['results']['lenet5_half'][what]['ours_images_per_second']['median'] > 100
-    assert found['results']['lenet5_half']['kd']['compile_seconds'] > 0
+    report = json.loads(output.read_text())
+    assert {'suite', 'device', 'cpus', 'driver', 'xla_flags', 'commit', 'settings', 'results'} <= report.keys()
+    assert {'python', 'jax', 'jaxlib'} <= report['versions'].keys()
+    assert report['device'].startswith('2 x')
+    assert report['settings']['precision'] == 'bfloat16'
+    results = report['results']['lenet5_half']
+    for method in ('forward', 'kd'):
+        assert results[method]['ours_images_per_second']['median'] > 20
+    assert results['kd']['compile_seconds'] > 0
+    # Forward pass and two gradients of 32 images, each of at least 200,000 multiplications and additions.
+    assert results['kd']['flops'] > 3 * 32 * 400_000
     assert [line.split()[:2] for line in done.stdout.splitlines()[2:]] == [
         ['lenet5_half', 'forward'],
         ['lenet5_half', 'kd'],
     ]
 
 
-def test_the_suite_of_attacks_and_bounds(monkeypatch, tmp_path):
+def test_the_suite_of_attacks_and_bounds(monkeypatch, tmp_path, options):
     few = {'forward': 2, 'bounds, crown_ibp': 2}
-    monkeypatch.setattr(suites, '_AROUND', few)
-    options = suites.Options(8, 1, 2, ['lenet5_half'], ['kd'], 'mnist', None, None)
-    (numbers, table) = suites.around(options, tmp_path)
+    monkeypatch.setattr(suites, '_IMAGES_PER_TASK', few)
+    (numbers, table) = suites.robustness(options, tmp_path)
     assert [row[1] for row in table[1:]] == list(few)
     assert numbers['lenet5_half'].keys() == few.keys()
-    seconds = [each['seconds_an_image']['median'] for each in numbers['lenet5_half'].values()]
+    seconds = [result['seconds_an_image']['median'] for result in numbers['lenet5_half'].values()]
     assert min(seconds[1:]) > seconds[0] > 0
 
 
+def test_the_old_name_of_the_suite_robustness_is_kept(monkeypatch, options):
+    monkeypatch.setitem(suites.SUITES, 'robustness', lambda options, folder: suites.Result({}, [['table']]))
+    (report, table) = suites.run('around', options)
+    assert (report['suite'], table) == ('robustness', [['table']])
+
+
 @pytest.mark.parametrize(
-    ('arguments', 'said'),
+    ('suite', 'fields', 'machine', 'message'),
+    [
+        (
+            'step',
+            {'batch_size': 250},
+            {'devices': 4, 'platform': 'cpu'},
+            'must be a multiple of the 4 devices',
+        ),
+        (
+            'scaling',
+            {'batch_size': 25},
+            {'devices': 1, 'platform': 'cpu'},
+            'must be a multiple of the 2 devices',
+        ),
+        ('step', {'peer': ['torch']}, {'devices': 1, 'platform': 'gpu'}, 'set JAX_PLATFORMS=cpu, or omit --peer'),
+    ],
+)
+def test_devices_that_do_not_fit_are_refused(suite, fields, machine, message, options):
+    with pytest.raises(InputError, match=message):
+        suites._check_devices(suite, options._replace(**fields), {'device': 'a device', **machine})
+
+
+@pytest.mark.parametrize(
+    ('mode', 'on_cpu', 'scan'),
+    [('masked', False, True), ('compact', False, True), ('recheck', False, False), ('masked', True, False)],
+)
+def test_accelerators_scan_unless_samples_rest(mode, on_cpu, scan):
+    assert jobs.choose_step(mode, on_cpu)[1] == scan
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
     [
         (['--suite=steps'], "unknown suite 'steps' (did you mean 'step'?)"),
         (['--suite=step', '--networks=lenet'], "unknown model 'lenet'"),
         (['--suite=step', '--methods=kdd'], "unknown method 'kdd'"),
         (['--suite=step', '--peer=tensorflow'], "unknown peer 'tensorflow'"),
+        (['--suite=step', '--peer=torch', '--precision=bfloat16'], '--peer=torch computes in float32'),
+        (['--suite=step', '--precision=float'], "unknown precision 'float' (did you mean 'float32'?)"),
         (['--suite=step', '--rounds=0'], '--rounds=0 must be above 0'),
         (['--suite=epoch', '--epochs=1'], '--epochs=1 must be at least 2'),
+        (['--suite=step', '--output=/missing/x.json'], 'there is no directory /missing; create it first'),
+        (['--suite=step', '--output=/'], '--output=/ is a directory'),
     ],
 )
-def test_bad_arguments_are_one_line(arguments, said, capsys):
-    assert runpy.run_path(str(LAUNCH))['main'](arguments) == 2
+def test_bad_arguments_are_one_line(arguments, message, capsys, monkeypatch):
+    monkeypatch.setattr(suites, 'own_worker', None)  # nothing is measured
+    assert command.main(arguments) == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert error.count('\n') == 1

@@ -1,1 +1,1 @@
-"""How fast and how large: measurements of steps, epochs, memory and scaling, beside a peer's where one is asked for."""
+"""Speed and memory: steps, epochs, scaling, attacks and bounds, optionally beside the same work in PyTorch."""

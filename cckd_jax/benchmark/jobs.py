@@ -1,6 +1,11 @@
-"""What is measured on this project's side, in a process of its own: python -m cckd_jax.benchmark.jobs."""
+"""The jobs of a measuring process of this project: python -m cckd_jax.benchmark.jobs."""
 
+import functools
 import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,55 +21,74 @@ from cckd_jax import cache, cpu, data, evaluation, models, training
 from cckd_jax.benchmark import protocol
 from cckd_jax.methods import METHODS, SELF_REGULATED_RECHECK, Method
 from cckd_jax.reporting.metrics import MetricsWriter
-from cckd_jax.robustness.propagation import PROPAGATIONS
+from cckd_jax.robustness import PROPAGATIONS
 from cckd_jax.training.state import TrainData, TrainState
 
-Measured = Iterator[dict[str, Any]]
+Measurements = Iterator[dict[str, Any]]
 
 
 class Student:
-    """A network, its data on the devices, and a method's step."""
+    """A network, its data on the devices, and the step of a method.
 
-    def __init__(self, network: str, arrays: str, method: Method, way: str, examples: int | None = None):
+    Args:
+      network: name of the network.
+      arrays: an `.npz` file with images, labels, test images, test labels and logits of a teacher.
+      method: what the student is trained by.
+      mode: `masked`, `compact` or `recheck`.
+      precision: `float32` or `bfloat16`, of the network's computation.
+      examples: number of training examples; None for all.
+    """
+
+    def __init__(
+        self, network: str, arrays: str, method: Method, mode: str, precision: str, examples: int | None = None
+    ):
         loaded = np.load(arrays)
         self.split = data.Split(loaded['images'][:examples], loaded['labels'][:examples])
         self.test = data.Split(loaded['test_images'], loaded['test_labels'])
         self.method, self.devices = method, jax.local_devices()
-        self.module = models.create(network, loaded['teacher_logits'].shape[-1])
+        options = {} if precision == 'float32' else {'dtype': jnp.dtype(precision)}
+        self.module = models.create(network, loaded['teacher_logits'].shape[-1], **options)
         self.optimizer = optax.adam(method.learning_rate)
         self.aux = {'teacher_logits': loaded['teacher_logits'][:examples, None]}
-        self.on_cpu = self.devices[0].platform == 'cpu'
-        self.scan = not self.on_cpu and way != 'recheck'
-        compact = training.make_compact_step if self.on_cpu else training.make_compact_step_on_device
-        make = training.make_step if way == 'masked' else compact
-        scan = {'scan': True} if self.scan else {}
-        self.step = make(method, self.module, (), self.optimizer, devices=self.devices, **scan)
+        self.steps_per_call = training.steps_per_call(method, self.devices)
+        self.step = training.choose_step(
+            method,
+            self.module,
+            (),
+            self.optimizer,
+            self._initial_state(seed=0),
+            devices=self.devices,
+            compaction=mode != 'masked',
+        )
 
     def begin(self, seed: int = 0) -> tuple[TrainState, TrainData]:
-        """A new student, and what it learns from."""
+        """Returns the state of a new student, and its data."""
+        train_data = training.train_data(self.split, self.aux, jax.random.key(seed))
+        return training.replicate(self._initial_state(seed), self.devices), training.replicate(train_data, self.devices)
+
+    def _initial_state(self, seed: int) -> TrainState:
         key = jax.random.key(seed)
-        state = training.initial_state(self.method, self.module, (), self.optimizer, self.split, key)
-        frozen = training.train_data(self.split, self.aux, key)
-        return training.replicate(state, self.devices), training.replicate(frozen, self.devices)
+        return training.initial_state(self.method, self.module, (), self.optimizer, self.split, key)
 
 
-def step(network: str, arrays: str, batch_size: int, steps: int, method: str) -> Measured:
-    """Seconds a step of the masked reference, its metrics fetched as the loop does; as many steps go before, untimed.
+def step(network: str, arrays: str, batch_size: int, steps: int, method: str, precision: str) -> Measurements:
+    """Measures seconds per masked step. Metrics are fetched as in training, and as many untimed steps go before.
 
-    On accelerators the steps are one dispatch.
+    On accelerators, one call runs 100 steps, as in training, and `steps` has no effect.
     """
-    student = Student(network, arrays, METHODS[method], 'masked')
-    (state, frozen) = student.begin()
+    student = Student(network, arrays, METHODS[method], 'masked', precision)
+    (state, train_data) = student.begin()
     random = np.random.default_rng(0)
+    steps = max(steps, student.steps_per_call)
 
-    def take() -> float:
+    def seconds_per_step() -> float:
         nonlocal state
         shape = (steps, len(student.devices), batch_size // len(student.devices))
         indices = random.integers(0, len(student.split), shape).astype(np.int32)
         pending = None
         started = time.perf_counter()
-        for each in [np.swapaxes(indices, 0, 1)] if student.scan else indices:
-            (state, metrics) = student.step(state, frozen, each)
+        for batch in [np.swapaxes(indices, 0, 1)] if student.steps_per_call > 1 else indices:
+            (state, metrics) = student.step(state, train_data, batch)
             if pending is not None:
                 jax.device_get(pending)
             pending = metrics
@@ -72,48 +96,52 @@ def step(network: str, arrays: str, batch_size: int, steps: int, method: str) ->
         return (time.perf_counter() - started) / steps
 
     while True:
-        take()  # After its neighbour's turn a process is slow at first: caches, and pages that the system took back.
-        yield {'seconds': take()}
+        seconds_per_step()  # After another process ran, the first steps are slow: caches and pages were lost.
+        yield {'seconds': seconds_per_step()}
 
 
-def forward(network: str, arrays: str, batch_size: int, steps: int) -> Measured:
-    """Seconds that a batch takes from uint8 pixels to logits, in inference mode."""
-    student = Student(network, arrays, METHODS['kd'], 'masked')
+def forward(network: str, arrays: str, batch_size: int, steps: int, precision: str) -> Measurements:
+    """Measures seconds per batch from uint8 pixels to logits in inference mode, over all devices."""
+    student = Student(network, arrays, METHODS['kd'], 'masked', precision)
     variables = student.begin()[0].student
-    pixels = jnp.asarray(student.split.images[np.arange(batch_size) % len(student.split)])
-    predict = jax.jit(lambda variables, pixels: models.Network(student.module, variables)(data.to_unit(pixels)))
+    pixels = student.split.images[np.arange(batch_size) % len(student.split)]
+    on_devices = functools.partial(jax.pmap, devices=student.devices)
+    pixels = on_devices(lambda pixels: pixels)(pixels.reshape(len(student.devices), -1, *pixels.shape[1:]))
+    predict = on_devices(
+        lambda variables, pixels: models.Network(student.module, variables)(data.to_unit(pixels)), in_axes=(None, 0)
+    )
 
-    def take() -> float:
+    def seconds_per_batch() -> float:
         started = time.perf_counter()
         for _ in range(steps):
             jax.block_until_ready(predict(variables, pixels))
         return (time.perf_counter() - started) / steps
 
     while True:
-        take()
-        yield {'seconds': take()}
+        seconds_per_batch()
+        yield {'seconds': seconds_per_batch()}
 
 
-def around(network: str, arrays: str, what: str, images: int) -> Measured:
-    """Seconds an image that an attack or a bound takes, on images of one batch and a network with its first weights.
+def robustness(network: str, arrays: str, task: str, images: int, precision: str) -> Measurements:
+    """Measures seconds per image of an attack or a bound, for one batch and a network with its initial weights.
 
-    The gap is of two networks of the same kind; `square` has 100 queries, `pgd` 20 steps.
+    The confidence gap is that of two networks of the same kind; `square` has 100 queries, `pgd` 20 steps.
     """
-    student = Student(network, arrays, METHODS['separate'], 'masked')
-    both = [student.begin(seed)[0].student for seed in (0, 1)]
+    student = Student(network, arrays, METHODS['separate'], 'masked', precision)
+    variables = [student.begin(seed)[0].student for seed in (0, 1)]
     pixels, labels = jnp.asarray(student.split.images[:images]), jnp.asarray(student.split.labels[:images])
     keys = jax.random.split(jax.random.key(0), images)
-    networks = lambda both: [models.Network(student.module, variables) for variables in both]
-    work = jax.jit(lambda both, pixels: AROUND[what](*networks(both), pixels, labels, keys))
+    networks = lambda variables: [models.Network(student.module, values) for values in variables]
+    work = jax.jit(lambda variables, pixels: ROBUSTNESS[task](*networks(variables), pixels, labels, keys))
 
     while True:
         started = time.perf_counter()
-        jax.block_until_ready(work(both, data.to_unit(pixels)))
+        jax.block_until_ready(work(variables, data.to_unit(pixels)))
         yield {'seconds': (time.perf_counter() - started) / images}
 
 
 _RADIUS = 0.1
-AROUND = {
+ROBUSTNESS = {
     'forward': lambda network, other, images, labels, keys: network(images),
     'fgsm': lambda network, other, images, labels, keys: evaluation.fgsm(network, images, labels, epsilon=_RADIUS),
     'pgd': lambda network, other, images, labels, keys: evaluation.pgd(
@@ -140,24 +168,25 @@ def epochs(
     batch_size: int,
     epochs: int,
     alpha: float,
-    way: str,
+    mode: str,
+    precision: str,
     method: str = 'cckd_t_reg',
     examples: int | None = None,
-) -> Measured:
-    """Trains a new student for some epochs, as a run does: order, loop, metrics, events and checkpoints."""
+) -> Measurements:
+    """Trains a new student for some epochs as a run does, with metrics, events and checkpoints."""
     row = METHODS[method]
-    if way == 'recheck':
+    if mode == 'recheck':
         row = row.with_gate(SELF_REGULATED_RECHECK)
-    student = Student(network, arrays, row.override(alpha=alpha), way, examples)
-    schedule = training.Schedule(epochs, batch_size, 0, np.arange(len(student.split)), 100 if student.scan else 1)
+    student = Student(network, arrays, row.override(alpha=alpha), mode, precision, examples)
+    schedule = training.Schedule(epochs, batch_size, 0, np.arange(len(student.split)), student.steps_per_call)
     while True:
-        (state, frozen) = student.begin()
+        (state, train_data) = student.begin()
         with tempfile.TemporaryDirectory() as folder, training.Checkpoints(Path(folder), {}) as checkpoints:
             writer = MetricsWriter(Path(folder))
             (state, rows) = training.train(
                 student.step,
                 state,
-                frozen,
+                train_data,
                 schedule,
                 checkpoints=checkpoints,
                 observers=(writer,),
@@ -174,37 +203,46 @@ def epochs(
         }
 
 
-def compiled(network: str, arrays: str, batch_size: int, method: str, examples: int | None = None) -> Measured:
-    """Seconds to compile a step with nothing cached, and the bytes that its program holds."""
+def compiled(
+    network: str, arrays: str, batch_size: int, method: str, precision: str, examples: int | None = None
+) -> Measurements:
+    """Measures seconds to compile a step without a cache, and memory and FLOPs of the compiled program.
+
+    FLOPs are XLA's estimate for one step on one device.
+    """
     jax.config.update('jax_enable_compilation_cache', False)
-    student = Student(network, arrays, METHODS[method], 'masked', examples)
-    (state, frozen) = student.begin()
+    student = Student(network, arrays, METHODS[method], 'masked', precision, examples)
+    (state, train_data) = student.begin()
     batch = (len(student.devices), batch_size // len(student.devices))
-    shape = (batch[0], 100, batch[1]) if student.scan else batch
+    shape = (batch[0], student.steps_per_call, batch[1]) if student.steps_per_call > 1 else batch
     while True:
         started = time.perf_counter()
-        program = student.step.lower(state, frozen, np.zeros(shape, np.int32)).compile()
+        program = student.step.lower(state, train_data, np.zeros(shape, np.int32)).compile()
         seconds = time.perf_counter() - started
         memory = program.memory_analysis()
         yield {
             'compile_seconds': seconds,
             'argument_bytes': memory.argument_size_in_bytes,
             'temporary_bytes': memory.temp_size_in_bytes,
+            # XLA counts the body of a loop once.
+            'flops': program.cost_analysis().get('flops'),
         }
 
 
-def teacher(arrays: str, epochs: int) -> Measured:
-    """Trains a LeNet-5 on the arrays and yields its logits' file."""
+def teacher(arrays: str, epochs: int) -> Measurements:
+    """Trains a LeNet-5 on the arrays and adds its logits to the file."""
     path = Path(arrays)
     loaded = dict(np.load(path))
     loaded['teacher_logits'] = np.zeros((len(loaded['labels']), 1 + int(loaded['labels'].max())), np.float32)
     np.savez(path, **loaded)
-    student = Student('lenet5', arrays, METHODS['separate'], 'masked')
-    (state, frozen) = student.begin()
+    student = Student('lenet5', arrays, METHODS['separate'], 'masked', 'float32')
+    (state, train_data) = student.begin()
     for epoch in range(epochs):
         for indices in data.epoch_batches(np.arange(len(student.split)), batch_size=512, seed=0, epoch=epoch):
             indices = indices.reshape(len(student.devices), -1)
-            (state, metrics) = student.step(state, frozen, indices[:, None] if student.scan else indices)
+            (state, metrics) = student.step(
+                state, train_data, indices[:, None] if student.steps_per_call > 1 else indices
+            )
             jax.block_until_ready(metrics)
     network = models.Network(student.module, jax.device_get(state.student))
     loaded['teacher_logits'] = evaluation.predict(network, student.split.images, devices=student.devices)
@@ -212,16 +250,31 @@ def teacher(arrays: str, epochs: int) -> Measured:
     yield {'train_accuracy': float(evaluation.correct(loaded['teacher_logits'], student.split.labels).mean())}
 
 
-def about() -> Measured:
-    """The device, the versions, and the most memory so far."""
+def machine_info() -> Measurements:
+    """Returns the devices, the versions, the XLA flags, and the peak memory of this process so far."""
     device = jax.local_devices()[0]
+    packages = ('cckd-jax', 'jax', 'jaxlib', 'flax', 'optax')
+    versions = {name: importlib.metadata.version(name) for name in packages}
     while True:
         yield {
             'device': f'{jax.local_device_count()} x {device.device_kind}',
-            'versions': {name: importlib.metadata.version(name) for name in ('cckd-jax', 'jax', 'flax', 'optax')},
+            'platform': device.platform,
+            'devices': jax.local_device_count(),
+            'versions': versions | {'python': platform.python_version()},
+            'driver': _driver(),
+            'xla_flags': os.environ.get('XLA_FLAGS', ''),
             'peak_bytes': protocol.peak_bytes(),
             'device_peak_bytes': (device.memory_stats() or {}).get('peak_bytes_in_use'),
         }
+
+
+def _driver() -> str | None:
+    """Returns the version of the NVIDIA driver, or None on other machines."""
+    if shutil.which('nvidia-smi') is None:
+        return None
+    command = ['nvidia-smi', '--query-gpu=driver_version', '--format=csv,noheader']
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.split('\n')[0].strip() or None
 
 
 if __name__ == '__main__':
@@ -231,10 +284,10 @@ if __name__ == '__main__':
         {
             'step': step,
             'forward': forward,
-            'around': around,
+            'robustness': robustness,
             'epochs': epochs,
             'compiled': compiled,
             'teacher': teacher,
-            'about': about,
+            'machine_info': machine_info,
         }
     )

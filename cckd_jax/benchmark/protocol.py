@@ -1,6 +1,6 @@
-"""How a measuring process is spoken to: one JSON object a line, so that two can take turns on a quiet machine.
+"""The protocol of a measuring process: one JSON object per line, so that processes can take turns.
 
-Only the standard library is imported, because the peer serves the same protocol.
+It imports only the standard library, because a peer serves the same protocol.
 """
 
 import json
@@ -15,11 +15,11 @@ Job = Callable[..., Iterator[dict[str, Any]]]
 def serve(jobs: Mapping[str, Job]) -> None:
     """Answers requests on stdin until it closes.
 
-    `{"open": NAME, ...}` starts the job of that name with the other fields; `{"next": true}` has it do its work once
-    more and answers with what it measured.
+    `{"open": NAME, ...}` starts the job of that name with the other fields as arguments. `{"next": true}` repeats its
+    work and answers with the measurements.
     """
     answers = sys.stdout
-    sys.stdout = sys.stderr  # What libraries print is no answer.
+    sys.stdout = sys.stderr  # Libraries must not print into the answers.
     running: Iterator[dict[str, Any]] = iter(())
     for line in sys.stdin:
         request = json.loads(line)
@@ -32,5 +32,5 @@ def serve(jobs: Mapping[str, Job]) -> None:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held."""
+    """Returns the peak resident memory of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)

@@ -1,4 +1,4 @@
-"""Two processes that take turns, so that what slows the machine slows both; and what their numbers come to."""
+"""Measuring processes that take turns, so that other load on the machine slows all of them."""
 
 import json
 import os
@@ -14,8 +14,8 @@ from tqdm import tqdm
 from cckd_jax.errors import InputError
 
 
-class Side:
-    """A measuring process: ours, or a peer's."""
+class Worker:
+    """A measuring process of this project or of a peer."""
 
     def __init__(self, command: Sequence[str], **environment: str):
         self._process = subprocess.Popen(
@@ -26,7 +26,7 @@ class Side:
             env={**os.environ, **environment},
         )
 
-    def __enter__(self) -> 'Side':
+    def __enter__(self) -> 'Worker':
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -35,15 +35,15 @@ class Side:
         self._process.wait()
 
     def open(self, job: str, **fields: Any) -> None:
-        """Starts a job; its predecessor ends."""
+        """Starts a job, which replaces the one before."""
         self._ask({'open': job, **fields})
 
     def measure(self) -> dict[str, Any]:
-        """Has the job do its work once more."""
+        """Repeats the work of the job and returns its measurements."""
         return self._ask({'next': True})
 
     def once(self, job: str, **fields: Any) -> dict[str, Any]:
-        """Opens a job and has it do its work."""
+        """Starts a job and does its work once."""
         self.open(job, **fields)
         return self.measure()
 
@@ -54,31 +54,31 @@ class Side:
         except BrokenPipeError:
             answer = ''
         if not answer:
-            raise InputError(f'the measuring process ended while it did {request}; what it said is above')
+            raise InputError(f'the measuring process ended during {request}; its messages are above')
         return json.loads(answer)
 
 
-def ours(**environment: str) -> Side:
-    """This project's side."""
-    return Side(['-m', 'cckd_jax.benchmark.jobs'], **environment)
+def own_worker(**environment: str) -> Worker:
+    """Starts a measuring process of this project."""
+    return Worker(['-m', 'cckd_jax.benchmark.jobs'], **environment)
 
 
-def in_turns(sides: Mapping[str, Side], *, rounds: int, title: str) -> dict[str, list[dict[str, Any]]]:
-    """What each side measured in each of the rounds, after one that is dropped: it compiles and warms up."""
-    measured: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
-    for turn in tqdm(range(rounds + 1), title, leave=False, disable=None):
-        for name, side in sides.items():
-            found = side.measure()
-            if turn:
-                measured[name].append(found)
-    return measured
+def interleave(workers: Mapping[str, Worker], *, rounds: int, title: str) -> dict[str, list[dict[str, Any]]]:
+    """Returns the measurements of each worker in each round, without those of a first round that compiles."""
+    measurements: dict[str, list[dict[str, Any]]] = {name: [] for name in workers}
+    for index in tqdm(range(rounds + 1), title, leave=False, disable=None):
+        for name, worker in workers.items():
+            measurement = worker.measure()
+            if index:
+                measurements[name].append(measurement)
+    return measurements
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, least and most."""
+def median_min_max(values: Sequence[float]) -> dict[str, float]:
+    """Returns median, minimum (`least`) and maximum (`most`)."""
     return {'median': float(np.median(values)), 'least': float(np.min(values)), 'most': float(np.max(values))}
 
 
-def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
-    """Of each round's pair: how many times as large the first is."""
-    return spread(np.asarray(above) / np.asarray(below))
+def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> dict[str, float]:
+    """Returns median, minimum and maximum over the rounds of the ratio within a round."""
+    return median_min_max(np.asarray(numerators) / np.asarray(denominators))

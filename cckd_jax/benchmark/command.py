@@ -1,0 +1,115 @@
+"""Measure the speed and memory of this machine.
+
+    python launch/benchmark.py --suite=step --output=step.json
+    python launch/benchmark.py --suite=epoch --peer=torch --data_dir=DIR
+
+Suites: step (images per second and compile time by network and method), epoch (whole epochs for each way to skip
+samples), memory, scaling (examples, classes, devices), robustness (attacks and bounds). With --peer=torch, the same
+work in PyTorch, on the CPU and in float32, takes turns with ours, and the ratios are printed; it needs a checkout and
+pip install -e '.[peer]'. Run nothing else on the machine meanwhile.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cckd_jax.benchmark import suites
+from cckd_jax.errors import InputError, lookup
+from cckd_jax.methods import METHODS
+from cckd_jax.models import MODELS
+from cckd_jax.reporting.files import write_json
+
+PEERS = {'torch': suites.ROOT / 'benchmarks' / 'torch_peer.py'}
+PRECISIONS = {name: name for name in ('float32', 'bfloat16')}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a suite, prints its table and writes its numbers; returns the exit status.
+
+    Args:
+      arguments: of the command; None for those of the process.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        if options.output:
+            _check_output(Path(options.output))
+        (report, table) = suites.run(options.suite, _suite_options(options))
+        if options.output:
+            write_json(Path(options.output), report)
+    except (InputError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    print(f'{report["device"]}, {report["cpus"]} CPU cores; {json.dumps(report["versions"])}')
+    widths = [max(len(row[column]) for row in table if len(row) > column) for column in range(len(table[0]))]
+    for row in table:
+        print('  '.join(cell.rjust(width) for cell, width in zip(row, widths, strict=False)))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--suite', required=True, help=', '.join(suites.SUITES))
+    parser.add_argument('--output', help='a JSON file for all numbers; without it, only the table is printed')
+    parser.add_argument('--peer', help=f'compare with {", ".join(PEERS)}, on the CPU')
+    parser.add_argument('--networks', default='lenet5_half,lenet5,alexnet_half,alexnet')
+    parser.add_argument('--methods', default='separate,kd,cckd_t,cckd_t_reg')
+    parser.add_argument('--batch_size', type=int, default=512, help='over all devices')
+    parser.add_argument('--precision', default='float32', help=f'of the networks: {", ".join(PRECISIONS)}')
+    parser.add_argument('--rounds', type=int, default=5, help='measured turns of each process')
+    parser.add_argument('--epochs', type=int, default=7, help='epochs per turn of the suite epoch')
+    parser.add_argument('--dataset', default='mnist', help='of the suites epoch and memory')
+    parser.add_argument('--data_dir', help="where TFDS prepared it; TFDS's default directory if omitted")
+    return parser
+
+
+def _suite_options(options: argparse.Namespace) -> suites.Options:
+    networks, methods = options.networks.split(','), options.methods.split(',')
+    for names, table, kind in ((networks, MODELS, 'model'), (methods, METHODS, 'method')):
+        for name in names:
+            lookup(table, name, kind)
+    for name in methods:
+        if METHODS[name].teachers == 'several':
+            raise InputError(f'{name} needs several teachers, and the benchmark has one; remove it from --methods')
+    for name in ('batch_size', 'rounds'):
+        if getattr(options, name) < 1:
+            raise InputError(f'--{name}={getattr(options, name)} must be above 0')
+    if options.epochs < 2:
+        raise InputError(f'--epochs={options.epochs} must be at least 2, because the first is not counted')
+    precision = lookup(PRECISIONS, options.precision, 'precision')
+    return suites.Options(
+        options.batch_size,
+        options.rounds,
+        options.epochs,
+        networks,
+        methods,
+        options.dataset,
+        options.data_dir,
+        _peer_command(options.peer, precision) if options.peer else None,
+        precision,
+    )
+
+
+def _peer_command(name: str, precision: str) -> list[str]:
+    path = lookup(PEERS, name, 'peer')
+    if precision != 'float32':
+        raise InputError(f'--peer={name} computes in float32; remove --precision={precision}')
+    if not path.is_file():
+        raise InputError(f'--peer={name} needs a checkout of the project: there is no {path}')
+    if importlib.util.find_spec(name) is None:
+        raise InputError(f"--peer={name} is not installed; pip install -e '.[peer]'")
+    return [str(path)]
+
+
+def _check_output(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f'--output={path} is a directory; name a file')
+    if not path.parent.is_dir():
+        raise InputError(f'--output={path}: there is no directory {path.parent}; create it first')
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f'--output={path}: the directory {path.parent} is not writable')
