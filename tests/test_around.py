@@ -64,7 +64,7 @@ def rslad(params, images, labels):
 def iad(params, images, labels):
     """By hand, past its warm-up: where the label loses most; the teacher is asked there how far it is to be trusted."""
     student = of(params)
-    points = worst(lambda points: losses.cross_entropy(student(points), labels), images)
+    points = worst(lambda points: robustness.exact_cross_entropy(student(points), labels), images)
     logits = (student(images), student(points), TEACHER(images), TEACHER(points))
     return losses.iad(*logits, labels, trust_power=0.5)
 
@@ -81,7 +81,7 @@ def faithful(params, images, labels):
 def adversarial(params, images, labels):
     """By hand: the label, at the point where it loses most; in epoch 1 of a ramp of 4 the radius is at two fifths."""
     student = of(params)
-    points = worst(lambda points: losses.cross_entropy(student(points), labels), images, epsilon=0.04)
+    points = worst(lambda points: robustness.exact_cross_entropy(student(points), labels), images, epsilon=0.04)
     return losses.cross_entropy(student(points), labels)
 
 

@@ -13,11 +13,11 @@ import types
 from pathlib import Path
 
 import pytest
-from cckd_jax.reporting.files import write_json
 from conftest import tiny_config
 
 from cckd_jax import cli, config as settings
 from cckd_jax.errors import InputError
+from cckd_jax.io import write_json
 from cckd_jax.statistics import Estimate, estimate, paired_difference, verdict
 from cckd_jax.studies import command, engine, execution, summary, tables
 from cckd_jax.studies.execution import Schedule

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from cckd_jax.benchmark import suites
 from cckd_jax.errors import InputError, lookup
+from cckd_jax.io import write_json
 from cckd_jax.methods import METHODS
 from cckd_jax.models import MODELS
-from cckd_jax.reporting.files import write_json
 
 PEERS = {'torch': suites.ROOT / 'benchmarks' / 'torch_peer.py'}
 PRECISIONS = {name: name for name in ('float32', 'bfloat16')}

@@ -10,7 +10,7 @@ from cckd_jax.methods.inputs import Hyperparameters, Inputs
 
 def pgd_on_label(inputs: Inputs) -> jax.Array:
     """Images near the samples with the largest cross entropy of the student on the label."""
-    return _ascend(inputs, lambda images: losses.cross_entropy(inputs.student(images), inputs.labels))
+    return _ascend(inputs, lambda images: robustness.exact_cross_entropy(inputs.student(images), inputs.labels))
 
 
 def pgd_on_teacher(inputs: Inputs) -> jax.Array:
@@ -33,14 +33,13 @@ def pgd_on_disagreement(inputs: Inputs) -> jax.Array:
 
 def _ascend(inputs: Inputs, objective: Callable[[jax.Array], jax.Array]) -> jax.Array:
     """One projected ascent from a random point of the ball, a function of the example's key alone."""
-    epsilon, steps = inputs.hyper.epsilon, inputs.hyper.attack_steps
+    hyper = inputs.hyper
     (images, _) = robustness.ascend(
         objective,
         inputs.images,
         ball=robustness.BALLS['linf'],
-        epsilon=epsilon,
-        steps=steps,
-        step_size=2.5 * epsilon / steps,
+        epsilon=hyper.epsilon,
+        steps=hyper.attack_steps,
         keys=inputs.keys,
     )
     return images
@@ -105,7 +104,7 @@ def faithful_certified(inputs: Inputs) -> jax.Array:
     wide.
     """
     hyper = inputs.hyper
-    log_odds_gap = robustness.odds_gap_bounds(
+    log_odds_gap = robustness.log_odds_gap_bounds(
         inputs.teacher, inputs.student, inputs.images, inputs.labels, hyper.epsilon, method=hyper.bounds
     )
     return losses.faithful_certified(
