@@ -28,20 +28,22 @@ class Range(NamedTuple):
     words: str
 
 
-def _between(low: float, high: float, words: str) -> Range:
+def between(low: float, high: float, words: str) -> Range:
+    """Numbers from low to high."""
     return Range(lambda value: bool(low <= value <= high), words)
 
 
-def _integers(low: int) -> Range:
+def integers(low: int) -> Range:
+    """Whole numbers from low to the largest int32."""
     contains = lambda value: bool(low <= value < 2**31) and float(value).is_integer()
     return Range(contains, f'a whole number from {low} to 2^31 - 1')
 
 
 _REDUCTIONS = ('official', 'paper')
 # Within these two ranges losses are finite for logits up to 1e30, and their gradients fit into float16.
-_TEMPERATURE = _between(1e-3, 1e4, 'in [0.001, 10000]')
-_WEIGHT = _between(0, 1e4, 'in [0, 10000]')
-_FRACTION = _between(0, 1, 'in [0, 1]')
+_TEMPERATURE = between(1e-3, 1e4, 'in [0.001, 10000]')
+_WEIGHT = between(0, 1e4, 'in [0, 10000]')
+_FRACTION = between(0, 1, 'in [0, 1]')
 
 HYPERPARAMETER_RANGES: Mapping[str, Range] = MappingProxyType(
     {
@@ -54,14 +56,14 @@ HYPERPARAMETER_RANGES: Mapping[str, Range] = MappingProxyType(
         'feature_weight': _WEIGHT,
         'adversarial_weight': _FRACTION,
         'rho': _FRACTION,
-        'epsilon': _between(0, 1, 'in [0, 1] (pixel range)'),
+        'epsilon': between(0, 1, 'in [0, 1] (pixel range)'),
         'trust_power': _WEIGHT,
         'largest_weight': Range(lambda value: bool(0 < value <= 1), 'in (0, 1]'),
         'reduction': Range(lambda value: value in _REDUCTIONS, ' or '.join(_REDUCTIONS)),
-        'attack_steps': _integers(1),
-        'warm_up': _integers(0),
-        'ramp': _integers(0),
-        'longest_rest': _integers(0),
+        'attack_steps': integers(1),
+        'warm_up': integers(0),
+        'ramp': integers(0),
+        'longest_rest': integers(0),
     }
 )
 

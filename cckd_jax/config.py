@@ -1,28 +1,27 @@
-"""The settings of a run: the default that config files change, the `:smoke` variant, and the checks of values.
+"""The settings of a run: the default that config files change, and the `:smoke` variant.
 
 The hyper-parameters of methods and gates are settings too; their names come from the rows (`hyperparameter_types`).
 """
 
 import copy
 import json
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from cckd_jax.errors import InputError, lookup, nearest
+from cckd_jax.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from cckd_jax.methods import Gate, Method
 
-# On the command line; a config file may have more.
-_MOST_TEACHERS = 8
-# Which one teacher it is, and not of what kind: the others do not take it over from the first.
-_OF_ONE_TEACHER = ('seed', 'checkpoint', 'logits')
-_OF_GATE = ('alpha', 'margin_temperature')
+# The most that a command line can set; a config file may have more.
+_MAX_TEACHERS = 8
+# Fields that identify one teacher; the others do not inherit them from the first.
+_PER_TEACHER_FIELDS = ('seed', 'checkpoint', 'logits')
+_GATE_FIELDS = ('alpha', 'margin_temperature')
 
 
 def default() -> ConfigDict:
@@ -70,7 +69,7 @@ def default() -> ConfigDict:
     config.teacher.label_noise = 0.0  # share of its training labels that are shuffled: a worse teacher, on purpose
 
     config.num_teachers = 1  # the others are like config.teacher, each from a seed of its own
-    config.teachers = tuple(_no_overrides(config.teacher) for _ in range(_MOST_TEACHERS))  # by index, the first is 0
+    config.teachers = tuple(_no_overrides(config.teacher) for _ in range(_MAX_TEACHERS))  # by index, the first is 0
 
     config.student = ConfigDict()
     config.student.model = 'lenet5_half'
@@ -188,55 +187,55 @@ def _no_overrides(teacher: ConfigDict) -> ConfigDict:
 
 
 def teachers(config: ConfigDict) -> list[ConfigDict]:
-    """The settings of each teacher: those of `config.teacher`, and over them what `config.teachers` has at its index.
+    """The settings of each teacher: `config.teacher`, overridden by the fields of `config.teachers` at its index.
 
-    Checkpoint, logits and seed of `config.teacher` are the first's alone. Options belong to a model: where an index
-    names another one, they begin anew; and where it takes the gate away, the gate's settings go with it.
+    Checkpoint, logits and seed of `config.teacher` belong to the first teacher alone. Options belong to a model: an
+    index that names another model starts without them. An index that removes the gate removes its settings too.
 
     >>> config = default()
     >>> config.num_teachers = 3
     >>> config.teachers[2].model = 'lenet5_half'
-    >>> [part.model for part in teachers(config)]
+    >>> [teacher.model for teacher in teachers(config)]
     ['lenet5', 'lenet5', 'lenet5_half']
     """
-    found = []
-    for place, own in enumerate(config.teachers[: config.num_teachers]):
-        part = copy.deepcopy(config.teacher).unlock()
-        if place > 0:
-            for name in _OF_ONE_TEACHER:
-                part[name] = None
-        if own.model is not None:
-            part.options = ConfigDict()
-        if own.self_regulate is False:
-            part.update(dict.fromkeys(_OF_GATE))
-        part.options.update(own.options)
-        part.update({name: value for name, value in own.items() if name != 'options' and value is not None})
-        found.append(part.lock())
-    return found
+    resolved = []
+    for index, fields in enumerate(config.teachers[: config.num_teachers]):
+        teacher = copy.deepcopy(config.teacher).unlock()
+        if index > 0:
+            for name in _PER_TEACHER_FIELDS:
+                teacher[name] = None
+        if fields.model is not None:
+            teacher.options = ConfigDict()
+        if fields.self_regulate is False:
+            teacher.update(dict.fromkeys(_GATE_FIELDS))
+        teacher.options.update(fields.options)
+        teacher.update({name: value for name, value in fields.items() if name != 'options' and value is not None})
+        resolved.append(teacher.lock())
+    return resolved
 
 
 def as_dict(config: ConfigDict) -> dict[str, Any]:
-    """The settings as JSON has them; of `teachers` those alone that are given, by index."""
-    found = json.loads(config.to_json())
-    found['teachers'] = {str(place): own for place, own in given_teachers(config)}
-    return found
+    """The settings as JSON holds them; of `teachers` only the fields that are set, by index."""
+    settings = json.loads(config.to_json())
+    settings['teachers'] = {str(index): fields for index, fields in given_teachers(config)}
+    return settings
 
 
 def given_teachers(config: ConfigDict) -> Iterator[tuple[int, dict[str, Any]]]:
-    """What `config.teachers` has of its own, by index."""
-    for place, own in enumerate(config.teachers):
-        given = {name: value for name, value in json.loads(own.to_json()).items() if value not in (None, {})}
-        if given:
-            yield place, given
+    """The fields of `config.teachers` that are set, by index."""
+    for index, own in enumerate(config.teachers):
+        fields = {name: value for name, value in json.loads(own.to_json()).items() if value not in (None, {})}
+        if fields:
+            yield index, fields
 
 
 def variant(config: ConfigDict, name: str, *, narrow: Mapping[str, Any] = MappingProxyType({})) -> ConfigDict:
-    """What follows the colon of `--config=FILE:name`: nothing, or `smoke` for the whole path in seconds.
+    """Applies the variant after the colon of `--config=FILE:name`: none, or `smoke` for the whole path in seconds.
 
     Args:
-      config: of the file.
-      name: what follows the colon.
-      narrow: options of both networks that make them small enough for `smoke`.
+      config: the config of the file; changed in place.
+      name: of the variant.
+      narrow: options that make both networks small enough for `smoke`.
 
     Raises:
       InputError: there is no such variant.
@@ -251,130 +250,12 @@ def variant(config: ConfigDict, name: str, *, narrow: Mapping[str, Any] = Mappin
     config.teacher.epochs = 2
     config.student.epochs = 2
     config.attack.samples = 64
-    for own in config.teachers:
-        if own.epochs is not None:
-            own.epochs = 2
+    for teacher in config.teachers:
+        if teacher.epochs is not None:
+            teacher.epochs = 2
     config.evaluate.samples = 16
     config.evaluate.steps = 2
     config.evaluate.queries = 10
-    for part in (config.teacher, config.student):
-        part.options.update(narrow)
+    for network_config in (config.teacher, config.student):
+        network_config.options.update(narrow)
     return config
-
-
-def check(config: ConfigDict) -> None:
-    """Raises InputError for the first value that no run can use, naming it and what it may be."""
-    for name in (
-        'temperature',
-        'confidence_temperature',
-        'margin_temperature',
-        'student.learning_rate',
-        'separate.learning_rate',
-    ):
-        _require(config, name, _or_empty(lambda value: value > 0), 'above 0')
-    for name in ('batch_size', 'student.epochs', 'attack.samples'):
-        _require(config, name, lambda value: value > 0, 'above 0')
-    for name in (
-        'alpha',
-        'hard_weight',
-        'soft_weight',
-        'feature_weight',
-        'longest_rest',
-        'trust_power',
-        'warm_up',
-        'ramp',
-    ):
-        _require(config, name, _or_empty(lambda value: value >= 0), '0 or above')
-    for name in ('adversarial_weight', 'rho'):
-        _require(config, name, _or_empty(lambda value: 0 <= value <= 1), 'in [0, 1]')
-    _require(config, 'epsilon', _or_empty(lambda value: 0 <= value <= 1), 'in [0, 1]: pixels are')
-    _require(config, 'attack_steps', _or_empty(lambda value: value > 0), 'above 0')
-    _require(config, 'seed', lambda value: 0 <= value < 2**32, 'in [0, 2^32)')
-    for name in ('optimizer.weight_decay', 'save_seconds', 'feature_cache_gib'):
-        _require(config, name, lambda value: value >= 0, '0 or above')
-    _require(config, 'validation_fraction', lambda value: 0 <= value < 1, 'in [0, 1)')
-    _require(config, 'attack.epsilon', lambda value: 0 <= value <= 1, 'in [0, 1]: pixels are')
-    for name in ('samples', 'steps', 'queries'):
-        _require(config, f'evaluate.{name}', lambda value: value > 0, 'above 0')
-    for name in config.evaluate.networks:
-        lookup(dict.fromkeys(('teacher', 'student', 'separate')), name, 'name in evaluate.networks')
-    number = lambda value: isinstance(value, (int, float))
-    in_range = lambda values: values and all(number(value) and 0 <= value <= 1 for value in values)
-    _require(config, 'evaluate.epsilons', in_range, 'one or more in [0, 1]: pixels are')
-    above = lambda values: values and all(number(value) and value > 0 for value in values)
-    _require(config, 'evaluate.temperatures', above, 'one or more above 0')
-    _require(config, 'dataset.examples', lambda value: value is None or value > 0, 'above 0')
-    _require(config, 'augmentation.crop', lambda value: value >= 0, '0 or above')
-    _require(config, 'precision', lambda value: value in ('float32', 'bfloat16'), 'float32 or bfloat16')
-    _require(config, 'reduction', _or_empty(lambda value: value in ('official', 'paper')), 'official or paper')
-    _require(config, 'largest_weight', _or_empty(lambda value: 0 < value <= 1), 'in (0, 1]')
-    _check_teachers(config)
-
-
-def _check_teachers(config: ConfigDict) -> None:
-    most = len(config.teachers)
-    _require(config, 'num_teachers', lambda value: 1 <= value <= most, f'from 1 to {most}, the length of teachers')
-    for place, own in given_teachers(config):
-        if place >= config.num_teachers:
-            raise InputError(
-                f'teachers.{place}.{next(iter(own))} is given, and num_teachers={config.num_teachers}, counted from 0; '
-                f'set --config.num_teachers={place + 1} or more'
-            )
-    for group in ('teacher', *(f'teachers.{place}' for place in range(most))):
-        for name in ('margin_temperature', 'learning_rate', 'epochs'):
-            _require(config, f'{group}.{name}', _or_empty(lambda value: value > 0), 'above 0')
-        for name in ('alpha', 'ramp'):
-            _require(config, f'{group}.{name}', _or_empty(lambda value: value >= 0), '0 or above')
-        _require(config, f'{group}.epsilon', _or_empty(lambda value: 0 <= value <= 1), 'in [0, 1]: pixels are')
-        _require(config, f'{group}.label_noise', _or_empty(lambda value: 0 <= value <= 1), 'in [0, 1]')
-        _require(config, f'{group}.seed', _or_empty(lambda value: 0 <= value < 2**32), 'in [0, 2^32)')
-    for place, part in enumerate(teachers(config)):
-        _check_teacher(config, 'teacher' if config.num_teachers == 1 else f'teachers.{place}', part)
-
-
-def _check_teacher(config: ConfigDict, name: str, part: ConfigDict) -> None:
-    if part.logits is not None and (config.augmentation.crop or config.augmentation.flip):
-        raise InputError(
-            f'{name}.logits belong to images as they are, and augmentation changes them every epoch; '
-            f'give {name}.checkpoint, or set augmentation.crop=0 and augmentation.flip=false'
-        )
-    if part.checkpoint is not None and part.logits is not None:
-        raise InputError(f'{name}.checkpoint and {name}.logits are both given; a teacher comes from one of them')
-    if part.logits is not None and part.self_regulate:
-        raise InputError(
-            f'{name}.self_regulate=true needs a teacher that is trained, and {name}.logits are given; '
-            'give --config.significance.file instead'
-        )
-    if part.logits is not None and part.robust is not None:
-        raise InputError(
-            f'{name}.robust={part.robust} needs a teacher that is trained, and {name}.logits are given; '
-            'leave one of them out'
-        )
-    for field in ('epsilon', 'ramp'):
-        if part[field] is not None and part.robust is None:
-            raise InputError(
-                f'{name}.{field} is of robust training, which the teacher does not have; set --config.{name}.robust'
-            )
-    for gate in _OF_GATE:
-        if part[gate] is not None and not part.self_regulate:
-            raise InputError(
-                f'{name}.{gate} is of the gate that the teacher does not have; set --config.{name}.self_regulate=true'
-            )
-    if part.label_noise and (part.checkpoint or part.logits) is not None:
-        given = 'checkpoint' if part.checkpoint else 'logits'
-        raise InputError(
-            f'{name}.label_noise={part.label_noise} is of a teacher that is trained, and {name}.{given} is given; '
-            'leave one of them out'
-        )
-
-
-def _or_empty(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: value is None or holds(value)
-
-
-def _require(config: ConfigDict, name: str, holds: Callable[[Any], bool], meaning: str) -> None:
-    value = config
-    for part in name.split('.'):
-        value = value[int(part) if part.isdecimal() else part]
-    if not holds(value) or (isinstance(value, float) and not math.isfinite(value)):
-        raise InputError(f'{name}={value} must be {meaning}; set --config.{name}')

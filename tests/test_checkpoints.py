@@ -26,8 +26,7 @@ def state(value, width=2):
         params={'student': {'Dense_0': {'kernel': kernel, 'bias': np.zeros(3, np.float32)}}, 'extra': {}},
         batch_stats={'student': {}, 'extra': {}},
         opt_state=(kernel,),
-        participation=np.full(4, value, np.int32),
-        due=np.zeros(4, np.int32),
+        records={'participation': np.full(4, value, np.int32)},
     )
 
 
@@ -177,9 +176,9 @@ def test_a_checkpoint_larger_than_the_free_space_is_not_begun(folder, monkeypatc
             checkpoints.save(state(3), rows(3))
 
     with pytest.raises(InputError, match='no space left on the disk while writing'):
-        save(2**20 + 99)
+        save(2**20 + 83)
     assert restored(folder)[1] == rows(2)
-    save(2**20 + 100)
+    save(2**20 + 84)
     assert restored(folder)[1] == rows(3)
 
 

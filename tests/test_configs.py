@@ -8,7 +8,7 @@ import jax
 import pytest
 from flax.traverse_util import flatten_dict
 
-from cckd_jax import cli, config as settings, experiment, models
+from cckd_jax import cli, config as settings, config_check, experiment, models
 from cckd_jax.experiment import networks
 from cckd_jax.methods import METHODS
 
@@ -58,7 +58,7 @@ def settings_of(name):
 @pytest.mark.parametrize('name', CONFIGS)
 def test_a_config_is_locked_valid_and_says_how_to_run_it(name):
     config = cli.load(f'{ROOT}/configs/{name}.py')
-    settings.check(config)
+    config_check.check(config)
     assert config.is_locked
     assert config.method in METHODS
     text = (ROOT / 'configs' / f'{name}.py').read_text()

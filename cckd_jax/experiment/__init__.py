@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from cckd_jax import config as settings, data, methods, models, training
+from cckd_jax import config as settings, config_check, data, methods, models, training
 from cckd_jax.console import say
 from cckd_jax.errors import InputError
 from cckd_jax.experiment import around, networks, results, significance, teachers
@@ -50,7 +50,7 @@ def check(config: ConfigDict) -> Method:
     Raises:
       InputError: a value cannot be used; its message names it and the way out.
     """
-    settings.check(config)
+    config_check.check(config)
     method = resolve_method(config)
     optimizer = config.optimizer
     optimizers.create(optimizer.name, 1e-3, schedule=optimizer.schedule, steps=1, weight_decay=optimizer.weight_decay)

@@ -1,0 +1,140 @@
+"""Which values of settings no run can use, and which combinations."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from cckd_jax.checks import HYPERPARAMETER_RANGES, Range, between, integers
+from cckd_jax.config import given_teachers, teachers
+from cckd_jax.errors import InputError, lookup
+
+_NETWORKS = ('teacher', 'student', 'separate')
+_PIXELS = HYPERPARAMETER_RANGES['epsilon']
+_FRACTION = between(0, 1, 'in [0, 1]')
+_SEED = Range(lambda value: 0 <= value < 2**32, 'in [0, 2^32)')
+_ABOVE_ZERO = Range(lambda value: value > 0, 'above 0')
+_NOT_NEGATIVE = Range(lambda value: value >= 0, '0 or above')
+
+
+def _all(values: Range) -> Range:
+    in_range = lambda value: _is_number(value) and values.contains(value)
+    contains = lambda sequence: bool(sequence) and all(map(in_range, sequence))
+    return Range(contains, f'one or more numbers {values.words}')
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+SETTING_RANGES: Mapping[str, Range] = {
+    'seed': _SEED,
+    'batch_size': integers(1),
+    'student.epochs': integers(1),
+    'student.learning_rate': _ABOVE_ZERO,
+    'separate.learning_rate': _ABOVE_ZERO,
+    'dataset.examples': integers(1),
+    'augmentation.crop': integers(0),
+    'validation_fraction': Range(lambda value: 0 <= value < 1, 'in [0, 1)'),
+    'precision': Range(lambda value: value in ('float32', 'bfloat16'), 'float32 or bfloat16'),
+    'optimizer.weight_decay': _NOT_NEGATIVE,
+    'feature_cache_gib': _NOT_NEGATIVE,
+    'save_seconds': _NOT_NEGATIVE,
+    'attack.epsilon': _PIXELS,
+    'attack.samples': integers(1),
+    'evaluate.samples': integers(1),
+    'evaluate.steps': integers(1),
+    'evaluate.queries': integers(1),
+    'evaluate.epsilons': _all(_PIXELS),
+    'evaluate.temperatures': _all(HYPERPARAMETER_RANGES['temperature']),
+}
+
+_TEACHER_RANGES: Mapping[str, Range] = {
+    'epochs': integers(1),
+    'learning_rate': _ABOVE_ZERO,
+    'seed': _SEED,
+    'label_noise': _FRACTION,
+    **{name: HYPERPARAMETER_RANGES[name] for name in ('alpha', 'margin_temperature', 'epsilon', 'ramp')},
+}
+
+# Settings of a teacher that have no effect without another one, by that other one.
+_REQUIRES = {'robust': ('epsilon', 'ramp'), 'self_regulate': ('alpha', 'margin_temperature')}
+
+
+def check(config: ConfigDict) -> None:
+    """Raises InputError for the first value that no run can use, naming it and the supported values."""
+    for name, supported in SETTING_RANGES.items():
+        _check_value(config, name, supported)
+    for name, value in config.items():
+        if name in HYPERPARAMETER_RANGES:
+            _check_value(config, name, HYPERPARAMETER_RANGES[name])
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f'{name}={value} must be finite; set --config.{name}')
+    for name in config.evaluate.networks:
+        lookup(dict.fromkeys(_NETWORKS), name, 'name in evaluate.networks')
+    _check_teachers(config)
+
+
+def _check_teachers(config: ConfigDict) -> None:
+    most = len(config.teachers)
+    _check_value(config, 'num_teachers', between(1, most, f'from 1 to {most}, the length of teachers'))
+    for index, fields in given_teachers(config):
+        if index >= config.num_teachers:
+            raise InputError(
+                f'teachers.{index}.{next(iter(fields))} is set, and num_teachers={config.num_teachers}, counted from '
+                f'0; set --config.num_teachers={index + 1} or more'
+            )
+    for group in ('teacher', *(f'teachers.{index}' for index in range(most))):
+        for name, supported in _TEACHER_RANGES.items():
+            _check_value(config, f'{group}.{name}', supported)
+    for index, teacher_config in enumerate(teachers(config)):
+        name = 'teacher' if config.num_teachers == 1 else f'teachers.{index}'
+        _check_source(config, name, teacher_config)
+        _check_required(name, teacher_config)
+
+
+def _check_source(config: ConfigDict, name: str, teacher_config: ConfigDict) -> None:
+    """A teacher comes from a checkpoint, from a file of logits, or is trained."""
+    (logits, checkpoint) = (teacher_config.logits is not None, teacher_config.checkpoint is not None)
+    if logits and checkpoint:
+        raise InputError(f'{name}.checkpoint and {name}.logits are both set; a teacher comes from one of them')
+    if logits and (config.augmentation.crop or config.augmentation.flip):
+        raise InputError(
+            f'{name}.logits belong to the original images, and augmentation changes them every epoch; '
+            f'set {name}.checkpoint, or augmentation.crop=0 and augmentation.flip=false'
+        )
+    if logits and teacher_config.self_regulate:
+        raise InputError(
+            f'{name}.self_regulate=true needs a teacher that is trained, and {name}.logits is set; '
+            'set --config.significance.file instead'
+        )
+    if logits and teacher_config.robust is not None:
+        raise InputError(
+            f'{name}.robust={teacher_config.robust} needs a teacher that is trained, and {name}.logits is set; '
+            'remove one of them'
+        )
+    if teacher_config.label_noise and (logits or checkpoint):
+        raise InputError(
+            f'{name}.label_noise={teacher_config.label_noise} needs a teacher that is trained, and '
+            f'{name}.{"logits" if logits else "checkpoint"} is set; remove one of them'
+        )
+
+
+def _check_required(name: str, teacher_config: ConfigDict) -> None:
+    for required, fields in _REQUIRES.items():
+        for field in fields:
+            if teacher_config[field] is not None and not teacher_config[required]:
+                raise InputError(
+                    f'{name}.{field} has no effect without {name}.{required}; set --config.{name}.{required}'
+                )
+
+
+def _check_value(config: ConfigDict, name: str, supported: Range) -> None:
+    value = config
+    for key in name.split('.'):
+        value = value[int(key) if key.isdecimal() else key]
+    if value is None:
+        return
+    if not supported.contains(value) or (isinstance(value, float) and not math.isfinite(value)):
+        raise InputError(f'{name}={value} must be {supported.words}; set --config.{name}')
