@@ -78,6 +78,7 @@ def default() -> ConfigDict:
     config.student.learning_rate = placeholder(float)
 
     config.separate = ConfigDict()  # the student trained alone, by the labels
+    config.separate.enabled = True  # false leaves it out, and with it the comparison and the transfer attack
     config.separate.learning_rate = placeholder(float)  # 1e-3 unless given, as the CCKD paper has it
 
     config.significance = ConfigDict()
@@ -95,6 +96,8 @@ def default() -> ConfigDict:
     config.attack.checkpoint = placeholder(str)  # a separately trained student, such as RUN/separate
 
     config.evaluate = ConfigDict()  # what is measured beside accuracies, on the test split
+    config.evaluate.extra = ()  # evaluators of one's own, package.module:NAME
+    config.evaluate.transfer_attack = True  # on the student by way of the student trained alone; config.attack
     config.evaluate.calibration = True
     config.evaluate.robustness = False  # attacks on the networks themselves: minutes on a CPU
     config.evaluate.faithfulness = False  # teacher and student around the images: minutes on a CPU

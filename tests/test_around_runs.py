@@ -12,10 +12,11 @@ from helpers import Flat, softmax
 
 from cckd_jax import data, evaluation, experiment, models
 from cckd_jax.errors import InputError
+from cckd_jax.evaluators.calibration import CALIBRATION
+from cckd_jax.evaluators.faithfulness import FAITHFULNESS, summarize
+from cckd_jax.evaluators.robustness import ROBUSTNESS
 from cckd_jax.experiment import networks
-from cckd_jax.experiment.faithfulness import summary
 from cckd_jax.experiment.teachers import resolve_method
-from cckd_jax.reporting import calibration, faithfulness, robustness
 from cckd_jax.training import load_network
 
 
@@ -186,7 +187,7 @@ def test_what_attacks_and_bounds_say_of_each_image_is_averaged():
     gaps = {'clean': [[0.1, -0.1], [-0.3, 0.3]], 'found': [[0.2, 0.0], [-0.1, 0.4]], 'certified': [[1, 0.5], [0, 0.6]]}
     each = {f'gap_{way}': np.array(values, float) for way, values in gaps.items()}
     each |= {f'agrees_{way}': np.array(agree) for way, agree in (('clean', [1, 1]), ('found', [1, 0]))}
-    found = summary(each | {'agrees_certified': np.array([False, False])})
+    found = summarize(each | {'agrees_certified': np.array([False, False])})
     assert found['disagreement'] == {'clean': 0.0, 'found': 0.5, 'certified': 1.0}
     assert found['gap'] == pytest.approx({'clean': 0.2, 'found': 0.3, 'certified': 0.8})
     assert found['over_confidence'] == pytest.approx({'clean': -0.1, 'found': 0.05, 'certified': 0.5})
@@ -196,14 +197,15 @@ def test_what_attacks_and_bounds_say_of_each_image_is_averaged():
 
 
 def test_sections_where_there_is_nothing_to_show(results):
-    assert calibration.section(None) == robustness.section(None) == faithfulness.section(None) == []
-    text = '\n'.join(faithfulness.section({**results['faithfulness'], 'teacher_correct': 0, 'students': {}}))
-    assert 'The teacher gets none of them right' in text
+    assert ROBUSTNESS.table({**results['robustness'], 'networks': {}}) == ''
+    assert FAITHFULNESS.table({**results['faithfulness'], 'students': {}}) == ''
+    text = FAITHFULNESS.table({**results['faithfulness'], 'teacher_correct': 0, 'students': {}})
+    assert 'The teacher classifies none of them correctly' in text
     without = {**results['calibration'], 'relative': {}, 'validation_examples': 0}
     without['networks'] = {'student': {**without['networks']['student'], 'temperature': None}}
-    text = '\n'.join(calibration.section(without))
+    text = CALIBRATION.table(without)
     assert 'No temperature was fitted' in text
-    assert 'Beside the teacher' not in text
+    assert 'Compared with the teacher' not in text
 
 
 def test_a_live_teacher_asked_around_augmented_images(robust, tmp_path, one_device, capsys):

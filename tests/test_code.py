@@ -23,7 +23,12 @@ BELOW = {
     'training': {'methods', 'models', 'data', 'errors', 'imports', 'console', 'io'},
     'metrics': {'losses', 'models', 'data', 'errors', 'checks'},
     'evaluation': {'metrics', 'robustness'},
-    'reporting': {'selection', 'console', 'io'},
+    'report': {'io'},
+    'reporting': {'report', 'selection', 'console', 'io'},
+    'evaluators': {
+        *{'report', 'reporting', 'training', 'evaluation', 'robustness', 'methods', 'selection', 'models', 'data'},
+        *{'errors', 'console', 'io', 'imports'},
+    },
 }
 
 

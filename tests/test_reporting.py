@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cckd_jax.io import write_json
-from cckd_jax.reporting import figures, paper, progress, report
+from cckd_jax.evaluators import accuracy, participation, significance, teachers, transfer
+from cckd_jax.report import paper, style
+from cckd_jax.reporting import progress
+from cckd_jax.reporting.files import write_json
 
 
 def rows(count, kept=0.5):
@@ -33,22 +35,77 @@ def size(path):
 def test_figures_are_drawn_for_whatever_a_run_measured(tmp_path):
     path = tmp_path / 'figures' / 'figure.png'
     validated = [{**row, 'validation_accuracy': 0.7} for row in rows(5)]
-    figures.curves(path, {'teacher': validated, 'student': rows(1, kept=0)}, {'teacher': 0.7, 'student': None})
+    accuracy.curves(path, {'teacher': validated, 'student': rows(1, kept=0)}, {'teacher': 0.7, 'student': None})
     assert min(size(path)) > 300
-    figures.participation(path, rows(3), alpha=None, examples=100)
-    figures.participation(path, rows(3, kept=0), alpha=0.01, examples=200)
+    participation.participation(path, rows(3), alpha=None, examples=100)
+    participation.participation(path, rows(3, kept=0), alpha=0.01, examples=200)
     for channels, count in ((1, 30), (3, 5), (2, 1), (4, 9)):
         images = np.random.default_rng(0).uniform(size=(count, 8, 8, channels))
         labels = np.arange(count) % 10
-        figures.adversarial(path, images, labels, labels[::-1], epsilon=0.1)
+        transfer.adversarial(path, images, labels, labels[::-1], epsilon=0.1)
     assert [each.name for each in path.parent.iterdir()] == ['figure.png']
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    figures = []
+    monkeypatch.setattr(style, 'save', lambda figure, path: figures.append(figure))
+    return figures
+
+
+@pytest.mark.parametrize('value', [0.0, 0.5, 1.0])
+def test_the_axis_of_a_share_ends_at_one(value, drawn):
+    equal = (np.arange(20), np.full(20, value), None)
+    different = (np.arange(20), np.linspace(0.2, 1, 20), 0.5)
+    significance.relations(None, np.arange(20), 20, {'equal': equal, 'different': different})
+    for axes, (_, values, _) in zip(drawn[0].axes[:2], (equal, different), strict=True):
+        (low, high) = axes.get_ylim()
+        assert 0 <= low <= values.min() <= values.max() <= high <= 1
+        assert low < high
+
+
+def test_weights_of_zero_and_one_are_inside_the_frame(drawn):
+    weights = {'logits': {'overall': [0.0, 1.0], 'by_class': [[0.0, 1.0], None]}}
+    rows = [{'epoch': epoch, 'teacher_shares': weights} for epoch in range(2)]
+    teachers.draw_weights(None, rows, weights)
+    for axes in drawn[0].axes:
+        (low, high) = axes.get_ylim()
+        assert low <= -0.03
+        assert high >= 1.03
+
+
+def test_participation_is_drawn_for_a_gate_alone(trained, drawn):
+    results = json.loads((trained / 'results.json').read_text())
+    participation.figure(trained, results)
+    assert len(drawn) == 1
+    assert 'passed the gate' in participation.table(results)
+    assert 'difference between the two largest class probabilities' in participation.table(results)
+    assert 'difference between' not in participation.table({**results, 'hyperparameters': {'alpha': 1.0}})
+    everyone = {**results['student'], 'samples_used': results['student']['samples_presented']}
+    participation.figure(trained, {**results, 'student': everyone})
+    assert len(drawn) == 1
+    text = participation.table({**results, 'student': everyone})
+    assert text.endswith('Every sample trained the student in every epoch.')
+    some = {**everyone, 'samples_used': 1000, 'samples_presented': 1000}
+    text = participation.table({**results, 'student': some})
+    assert text.endswith('Every presented sample trained the student in every epoch.')
+    assert 'the significance of their sample is zero; 1,000 were presented' in text
+
+
+def test_the_report_shows_how_few_presentations_sufficed(trained):
+    results = json.loads((trained / 'results.json').read_text())
+    student = results['student']
+    text = (trained / 'report.md').read_text()
+    assert f'{student["samples_used"]:,} of {student["samples_in_all"]:,} presentations' in text
+    assert 'a presentation is one training sample in one epoch' in text
+    assert f'reaches **{results["separate"]["test_accuracy"]:.2%}** and learns from every presentation' in text
 
 
 @pytest.mark.parametrize('rows', [8, 4])
 def test_a_panel_shows_each_image_upright_at_its_place(rows, tmp_path):
     images = np.ones((10, rows, 8, 1))
     images[9, rows // 2 :, :4] = 0  # black at the bottom left of the second in the second line
-    figures.adversarial(tmp_path / 'panel.png', images, np.zeros(10), np.zeros(10), epsilon=0.1)
+    transfer.adversarial(tmp_path / 'panel.png', images, np.zeros(10), np.zeros(10), epsilon=0.1)
     with Image.open(tmp_path / 'panel.png') as image:
         black = np.asarray(image.convert('L')) < 40
     inches = 130
@@ -63,7 +120,7 @@ def test_lines_where_there_is_no_terminal(capsys, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress, 'time', SimpleNamespace(monotonic=lambda: now[0]))
     bar = progress.Progress('teacher', epochs=2, examples=1000)
-    bar.start([])
+    bar.start(0)
     for epoch in range(2):
         for _ in range(4):
             now[0] += 6.0
@@ -80,7 +137,7 @@ def test_lines_where_there_is_no_terminal(capsys, monkeypatch):
 def test_a_bar_on_a_terminal(capsys, monkeypatch):
     monkeypatch.setattr('sys.stderr.isatty', lambda: True, raising=False)
     bar = progress.Progress('student', epochs=2, examples=100)
-    bar.start(rows(1))
+    bar.start(1)
     bar.step(1, {'loss': 0.25, 'presented': 100, 'kept': 50, 'correct': 20})
     bar.epoch(rows(2)[1])
     bar.close()
@@ -92,27 +149,27 @@ def test_a_bar_on_a_terminal(capsys, monkeypatch):
 
 def test_the_papers_numbers_stand_beside_a_run_of_its_row(trained):
     results = json.loads((trained / 'results.json').read_text())
-    assert '| paper |' not in report.render(results)
+    assert '| paper |' not in accuracy.table(results)
     results['dataset'] = 'mnist'
-    assert '87.09%' in report.render(results)
-    assert '87.09%' not in report.render({**results, 'attack': {**results['attack'], 'epsilon': 0.1}})
-    text = report.render(results)
+    assert '87.09%' in accuracy.table(results)
+    assert '87.09%' not in accuracy.table({**results, 'attack': {**results['attack'], 'epsilon': 0.1}})
+    text = accuracy.table(results)
     assert '| | this run | paper |' in text
     assert '98.78%' in text
     assert '0.8623%' in text
     assert 'one run each of 200 epochs' in text
     assert 'This run: teacher 15, student 16 epochs.' in text
     results['method'] = 'kd'
-    assert '0.8623%' not in report.render(results)
+    assert '0.8623%' not in accuracy.table(results)
     for of_another_kind in ({'epsilon': 0.1}, {'label_noise': 0.5}):
         other = {**results, 'teacher': {**results['teacher'], **of_another_kind}}
-        assert '| paper |' not in report.render(other)
+        assert '| paper |' not in accuracy.table(other)
 
 
 def test_a_rate_without_a_denominator_is_said_so(trained):
     results = json.loads((trained / 'results.json').read_text())
     results['student']['success_rate'] = None
-    text = report.render(results)
+    text = accuracy.table(results)
     assert 'gets right | none |' in text
     assert 'makes no error on the training set' in text
 

@@ -207,7 +207,7 @@ def test_the_report_shows_significance(gated, trained):
     assert related['student_participation'] is None  # by kd everyone takes part
     assert -1 <= related['teacher_margin'] < 0  # what the teacher is sure of has rested
     assert f'{related["teacher_margin"]:.3f}' in report
-    assert 'could not be had' in report
+    assert 'only its abstract was available' in report
     assert json.loads((trained / 'results.json').read_text())['significance'] is None
     assert '## Significance' not in (trained / 'report.md').read_text()
     assert not (trained / 'significance.npz').exists()

@@ -11,9 +11,9 @@ from test_loop import final_state, untimed
 
 from cckd_jax import config as settings, experiment
 from cckd_jax.errors import InputError
+from cckd_jax.evaluators.teachers import mean_weights
 from cckd_jax.experiment import teachers
 from cckd_jax.experiment.networks import Run, Trained
-from cckd_jax.experiment.results import teacher_weights
 from cckd_jax.experiment.teachers import Teachers
 from cckd_jax.reporting.metrics import read_rows
 from cckd_jax.training.teacher_outputs import TeacherOutputs
@@ -65,7 +65,9 @@ def test_a_run_of_several_teachers(noisy, trained, digits):
     assert min(teacher['test_accuracy'][:2]) > 0.95 > 0.8 > teacher['test_accuracy'][2]
     assert results['student']['test_accuracy'] > 0.95
     # The third alone was trained here.
-    assert sorted(path.name for path in noisy.iterdir() if path.is_dir()) == ['figures', 'student', 'teacher_2']
+    assert sorted(path.name for path in noisy.iterdir() if path.is_dir()) == [
+        *('evaluation', 'figures', 'student', 'teacher_2')
+    ]
     cached = np.load(noisy / 'teacher_outputs.npz')
     assert cached['logits'].shape == (1437, 3, 10)
     alone = np.load(trained / 'teacher_outputs.npz')
@@ -215,10 +217,10 @@ def test_shares_of_a_class_that_was_never_kept():
     epoch = lambda overall, by_class: {'teacher_shares': {'logits': {'overall': overall, 'by_class': by_class}}}
     rows = [epoch([0.2, 0.8], [[0.2, 0.8], None]), epoch(None, [None, None]), epoch([0.6, 0.4], [[0.6, 0.4], None])]
     rows.append({'loss': None})  # all rested
-    found = teacher_weights(rows)['logits']
+    found = mean_weights(rows)['logits']
     np.testing.assert_allclose(found['overall'], [0.4, 0.6])
     assert found['by_class'][1] is None
-    assert teacher_weights([{'loss': 1.0}]) == {}
+    assert mean_weights([{'loss': 1.0}]) == {}
 
 
 def test_a_gate_that_all_share_can_be_taken_off_one():

@@ -1,20 +1,17 @@
-"""The significance of the training examples in a run: where it comes from, what it weighs, what it is related to."""
+"""The significance of the training examples in a run: where it comes from, and the weights that follow from it."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from cckd_jax import config as settings, evaluation, selection
+from cckd_jax import config as settings, selection
 from cckd_jax.console import say
 from cckd_jax.errors import InputError, lookup
 from cckd_jax.experiment.networks import Run, Trained
 from cckd_jax.methods import Method
-from cckd_jax.reporting import significance as pictures
 from cckd_jax.training import significance as files
 from cckd_jax.training.significance import Significance
-from cckd_jax.training.teacher_outputs import TeacherOutputs
 
 _HOW = (
     'train one with --config.teacher.self_regulate=true, or give --config.significance.file=RUN/significance.npz of a '
@@ -77,49 +74,6 @@ def keep(this: Run, found: Significance) -> None:
             )
         return
     files.save(path, found, this.dataset)
-
-
-def describe(
-    this: Run, method: Method, found: Significance, outputs: TeacherOutputs, student: Trained
-) -> dict[str, Any]:
-    """The report's numbers on significance, and its figures.
-
-    Rank correlations are Spearman's. That with the student's participation is over the examples that it was presented;
-    the teacher's margin is taken at temperature 20, where it does not saturate.
-    """
-    split = this.dataset.train
-    presented = method.epoch_subset(split.labels, {'teacher_logits': outputs.train, 'significance': found.counts})
-    participation = student.participation[presented] / this.config.student.epochs
-    margin = np.asarray(selection.margin(outputs.train[:, 0]))
-    related = {
-        'student_participation': evaluation.rank_correlation(found.counts[presented], participation),
-        'teacher_margin': evaluation.rank_correlation(found.counts, margin),
-    }
-    folder = this.workdir / 'figures'
-    pictures.distribution(folder / 'significance.png', found.counts, found.epochs)
-    pictures.extremes(folder / 'significance_images.png', split.images, split.labels, found.counts, margin)
-    pictures.relations(
-        folder / 'significance_relations.png',
-        found.counts,
-        found.epochs,
-        {
-            "share of the student's epochs that it took part in": (
-                presented,
-                participation,
-                related['student_participation'],
-            ),
-            'margin of the trained teacher, τ = 20': (np.arange(len(split)), margin, related['teacher_margin']),
-        },
-    )
-    return {
-        'counted_on': 'file' if this.config.significance.file else 'teacher',
-        'normalization': this.config.significance.normalization,
-        'epochs': found.epochs,
-        'examples': len(split),
-        'above_zero': int(np.count_nonzero(found.counts)),
-        'share_counted': float(found.counts.mean() / found.epochs),
-        'rank_correlation': related,
-    }
 
 
 def _found(this: Run, method: Method, teacher: Trained | None) -> Significance | None:

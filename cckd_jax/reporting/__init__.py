@@ -1,1 +1,1 @@
-"""Metrics files, progress, figures and the report of a run."""
+"""Metrics files, progress, and the tables and figures of studies."""

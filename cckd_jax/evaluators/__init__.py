@@ -1,0 +1,92 @@
+"""Sections of `results.json` and of the report, one file each: numbers, a table and a figure.
+
+An evaluator from outside the package is one object in one file, here `my_file.py`:
+
+    from cckd_jax.evaluators import Evaluator
+    from cckd_jax.report import markdown
+
+    def measure(run, predictions):
+        return {'logit_spread': {name: float(logits.std()) for name, logits in predictions.logits.items()}}
+
+    def table(section):
+        rows = [[name, f'{spread:.3f}'] for name, spread in section['logit_spread'].items()]
+        return '## Spread of the logits\\n\\n' + markdown.table(['', 'spread'], rows)
+
+    SPREAD = Evaluator(measure, table)
+
+With `--config.evaluate.extra=my_file:SPREAD` its numbers are in `results.json` under its name, `SPREAD`, and its
+table is in the report. A third argument, `figure(workdir, section)`, draws.
+"""
+
+import importlib
+from collections.abc import Mapping, Sequence
+
+from cckd_jax.errors import InputError, nearest
+from cckd_jax.evaluators.accuracy import ACCURACY
+from cckd_jax.evaluators.base import Evaluator as Evaluator
+from cckd_jax.evaluators.base import FinishedRun as FinishedRun
+from cckd_jax.evaluators.base import load_arrays as load_arrays
+from cckd_jax.evaluators.base import save_arrays as save_arrays
+from cckd_jax.evaluators.calibration import CALIBRATION
+from cckd_jax.evaluators.faithfulness import FAITHFULNESS
+from cckd_jax.evaluators.participation import PARTICIPATION
+from cckd_jax.evaluators.predictions import Predictions as Predictions
+from cckd_jax.evaluators.predictions import predict as predict
+from cckd_jax.evaluators.robustness import ROBUSTNESS
+from cckd_jax.evaluators.schema import Results as Results
+from cckd_jax.evaluators.significance import SIGNIFICANCE
+from cckd_jax.evaluators.teachers import TEACHERS
+from cckd_jax.evaluators.transfer import TRANSFER
+
+# In the order of the report. Those that `config.evaluate` has a setting for can be left out.
+EVALUATORS: Mapping[str, Evaluator] = {
+    'accuracy': ACCURACY,
+    'participation': PARTICIPATION,
+    'teachers': TEACHERS,
+    'significance': SIGNIFICANCE,
+    'transfer': TRANSFER,
+    'calibration': CALIBRATION,
+    'robustness': ROBUSTNESS,
+    'faithfulness': FAITHFULNESS,
+}
+
+
+def with_extra(specs: Sequence[str]) -> dict[str, Evaluator]:
+    """The built-in evaluators and those of `config.evaluate.extra`, by name.
+
+    Args:
+      specs: import paths, `package.module:NAME`.
+
+    Raises:
+      InputError: an import path does not resolve to an `Evaluator`, or its name is taken.
+
+    >>> list(with_extra([]))[:2]
+    ['accuracy', 'participation']
+    """
+    evaluators = dict(EVALUATORS)
+    for spec in specs:
+        name = spec.partition(':')[2]
+        evaluator = _imported(spec)
+        if name in evaluators or name in Results.__annotations__:
+            raise InputError(f'evaluate.extra: {spec} has the name of another entry of results.json; rename it')
+        evaluators[name] = evaluator
+    return evaluators
+
+
+def _imported(spec: str) -> Evaluator:
+    (path, _, name) = spec.partition(':')
+    try:
+        module = importlib.import_module(path)
+    except Exception as error:  # a module of the user's own may raise anything
+        reason = ' '.join(str(error).split())
+        raise InputError(
+            f'evaluate.extra: {spec} cannot be imported ({type(error).__name__}: {reason}); give package.module:NAME'
+        ) from None
+    evaluator = getattr(module, name, None)
+    if not isinstance(evaluator, Evaluator):
+        names = [key for key, value in vars(module).items() if isinstance(value, Evaluator)]
+        raise InputError(
+            f'evaluate.extra: {spec} is not an Evaluator{nearest(name, names)}; those of {path} are: '
+            f'{", ".join(names) or "none"}'
+        )
+    return evaluator

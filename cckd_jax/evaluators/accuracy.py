@@ -1,0 +1,233 @@
+"""The head of the report: accuracies, the paper's numbers beside them, and learning curves."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
+from cckd_jax import evaluation, models
+from cckd_jax.evaluators.base import Evaluator, FinishedRun
+from cckd_jax.evaluators.predictions import Predictions
+from cckd_jax.report import markdown, paper, style
+from cckd_jax.reporting.metrics import read_rows
+
+_ROWS = (
+    ('teacher.test_accuracy', 'Teacher, test accuracy', '.2%'),
+    ('student.test_accuracy', 'Student, test accuracy', '.2%'),
+    ('separate.test_accuracy', 'Student trained alone, test accuracy', '.2%'),
+    ('student.share_used', 'Presentations that trained the student', '.4%'),
+    ('student.success_rate', "Success rate: share of the teacher's training errors that the student gets right", '.3f'),
+    (
+        'student.failure_rate',
+        "Failure rate: share of the teacher's correct training predictions that the student gets wrong",
+        '.2e',
+    ),
+    ('student.adversarial_accuracy', 'Student on FGSM examples crafted on the student trained alone', '.2%'),
+)
+
+
+def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any]:
+    """Accuracy of teacher, student and the student trained alone, with facts about each; lists for several teachers."""
+    test = {
+        name: float(evaluation.correct(predictions.logits[name], run.dataset.test.labels).mean())
+        for name in predictions.students()
+    }
+    teachers = [_teacher(run, index) for index in range(len(run.teachers.networks))]
+    if run.baseline is None:
+        separate = {'test_accuracy': None, 'epochs': None}
+    else:
+        accuracy = test['student'] if run.baseline is run.student else test['separate']
+        separate = {'test_accuracy': accuracy, 'epochs': run.baseline.meta['epochs']}
+    return {
+        'teacher': teachers[0] if len(teachers) == 1 else _combined(run, predictions, teachers),
+        'student': {
+            'model': run.config.student.model,
+            'parameters': _parameters(run.student.network),
+            'epochs': run.config.student.epochs,
+            'test_accuracy': test['student'],
+            'train_accuracy': float(predictions.train_correct['student'].mean()),
+            'seconds': run.student.seconds,
+        },
+        'separate': separate,
+    }
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """Who taught whom, the result in a sentence, and a table with the paper's numbers beside the run's."""
+    (student, teacher) = (results['student'], results['teacher'])
+    quoted = _quoted(results)
+    rows = []
+    for key, label, form in _ROWS:
+        (group, name) = key.split('.')
+        if isinstance(teacher['model'], list):
+            label = label.replace('Teacher,', 'Teachers,').replace("teacher's", "teachers'")
+        missing = 'left out' if key in ('separate.test_accuracy', 'student.adversarial_accuracy') else 'none'
+        cells = [label, markdown.cell(results[group][name], form, missing=missing)]
+        rows.append([*cells, markdown.cell(quoted.get(key), form, missing='')] if quoted else cells)
+    text = [
+        f'{_describe(teacher)} taught {_describe(student)}; seed {results["seed"]}, one run.',
+        _summary(results),
+        markdown.table(['', 'this run', 'paper'] if quoted else ['', 'this run'], rows),
+    ]
+    if quoted:
+        epochs = paper.epochs(results['dataset'], student['model'])
+        text.append(
+            f'Paper: arXiv:2107.06993, Tables 2-9, one run each of {epochs} epochs; it states no seeds. '
+            f'This run: {epochs_text(teacher)}, student {student["epochs"]} epochs.'
+        )
+    if student['success_rate'] is None:
+        subject = 'The teachers together make' if isinstance(teacher['model'], list) else 'The teacher makes'
+        text.append(f'{subject} no error on the training set, so there is no success rate.')
+    return '\n\n'.join([*text, '![loss and accuracy](figures/curves.png)'])
+
+
+def figure(workdir: Path, results: Mapping[str, Any]) -> None:
+    """Loss and accuracy over the epochs of each network that the run trained, `curves.png`."""
+    teacher = results['teacher']
+    accuracies = {'teacher': teacher['test_accuracy']}
+    if isinstance(teacher['model'], list):
+        accuracies = {f'teacher_{index}': accuracy for index, accuracy in enumerate(teacher['test_accuracy'])}
+    accuracies |= {name: results[name]['test_accuracy'] for name in ('separate', 'student')}
+    rows = {name: read_rows(workdir / name) for name in accuracies}
+    curves(workdir / 'figures' / 'curves.png', {name: found for name, found in rows.items() if found}, accuracies)
+
+
+def curves(path: Path, runs: Mapping[str, list[Mapping[str, Any]]], accuracies: Mapping[str, float | None]) -> None:
+    """Draws loss and accuracy over the epochs, with the final test accuracy as a diamond.
+
+    Args:
+      path: of the PNG.
+      runs: rows of `metrics.jsonl` by `teacher` (or `teacher_0` and so on), `student`, `separate`.
+      accuracies: test accuracy by the same names.
+    """
+    drawing = Figure(figsize=(10, 3.8), layout='constrained')
+    (loss, accuracy) = drawing.subplots(1, 2)
+    for name, rows in runs.items():
+        lines = {'color': style.color(name), 'label': style.label(name), 'linewidth': 1.5}
+        epochs = [row['epoch'] + 1 for row in rows]
+        loss.plot(epochs, [_or_nan(row['loss']) for row in rows], **lines)
+        accuracy.plot(epochs, [_or_nan(row['train_accuracy']) for row in rows], **lines)
+        if rows and 'validation_accuracy' in rows[0]:
+            values = [row['validation_accuracy'] for row in rows]
+            accuracy.plot(epochs, values, color=lines['color'], linestyle=':', linewidth=1.5)
+        if rows and accuracies.get(name) is not None:
+            accuracy.plot(
+                epochs[-1],
+                accuracies[name],
+                'D',
+                color=lines['color'],
+                markeredgecolor='white',
+                zorder=5,
+                clip_on=False,
+            )
+    loss.set(ylabel='loss of the samples that train (nats)', yscale='log')
+    accuracy.set(ylabel='accuracy')
+    accuracy.set_title('line: training, during the epoch    dotted: validation    diamond: test', fontsize=8)
+    shown = [row['train_accuracy'] for rows in runs.values() for row in rows[len(rows) // 20 :]]
+    shown = [value for value in [*shown, *accuracies.values()] if value is not None]
+    if shown:
+        accuracy.set_ylim(max(0.0, min(shown) - 0.02), min(1.0, max(shown)) + 0.004)
+    for axes in (loss, accuracy):
+        style.epoch_axis(axes)
+        style.clean(axes)
+        axes.legend(frameon=False, fontsize=9)
+    style.save(drawing, path)
+
+
+def epochs_text(teacher: Mapping[str, Any]) -> str:
+    """For how many epochs the teachers were trained, in words.
+
+    >>> epochs_text({'epochs': 20}), epochs_text({'epochs': [20, None]})
+    ('teacher 20', 'teachers 20, given')
+    """
+    if isinstance(teacher['epochs'], list):
+        return f'teachers {", ".join(str(epochs or "given") for epochs in teacher["epochs"])}'
+    return f'teacher {teacher["epochs"] or "given"}'
+
+
+def _teacher(run: FinishedRun, index: int) -> dict[str, Any]:
+    (teacher, outputs) = (run.teachers.networks[index], run.teachers.outputs)
+    accuracy = lambda logits, split: float(evaluation.correct(logits[:, index], split.labels).mean())
+    measured = {
+        'test_accuracy': None if outputs.test is None else accuracy(outputs.test, run.dataset.test),
+        'train_accuracy': accuracy(outputs.train, run.dataset.train),
+    }
+    if teacher is None:
+        unknown = dict.fromkeys(('parameters', 'epochs', 'method', 'epsilon', 'label_noise'))
+        return {'model': 'logits', **unknown, **measured, 'seconds': 0.0}
+    return {
+        'model': teacher.meta['model'],
+        'parameters': _parameters(teacher.network),
+        'epochs': teacher.meta['epochs'],
+        'method': teacher.meta['method'],
+        'epsilon': teacher.meta.get('epsilon'),
+        'label_noise': teacher.meta.get('label_noise', 0.0),
+        **measured,
+        'seconds': teacher.seconds,
+    }
+
+
+def _combined(run: FinishedRun, predictions: Predictions, teachers: list[dict[str, Any]]) -> dict[str, Any]:
+    test = None
+    if 'teacher' in predictions.logits:
+        test = float(evaluation.correct(predictions.logits['teacher'], run.dataset.test.labels).mean())
+    return {
+        **{name: [teacher[name] for teacher in teachers] for name in teachers[0]},
+        'ensemble_test_accuracy': test,
+        'ensemble_train_accuracy': float(predictions.train_correct['teacher'].mean()),
+    }
+
+
+def _summary(results: Mapping[str, Any]) -> str:
+    (student, separate) = (results['student'], results['separate'])
+    text = (
+        f'The student reaches **{student["test_accuracy"]:.2%}** test accuracy and learns from '
+        f'**{student["samples_used"]:,} of {student["samples_in_all"]:,} presentations** '
+        f'(**{student["share_used"]:.2%}**); a presentation is one training sample in one epoch. '
+    )
+    if separate['test_accuracy'] is None:
+        return f'{text}The run does not train the student alone for comparison (`separate.enabled=false`).'
+    if results['method'] == 'separate':
+        return f'{text}It learns from the labels alone.'
+    return (
+        f'{text}The same network trained alone, from the labels and without a teacher, reaches '
+        f'**{separate["test_accuracy"]:.2%}** and learns from every presentation of its {separate["epochs"]} epochs.'
+    )
+
+
+def _quoted(results: Mapping[str, Any]) -> Mapping[str, float]:
+    """The paper's numbers, if there is one teacher, trained on correct labels and clean images."""
+    teacher = results['teacher']
+    if isinstance(teacher['model'], list) or teacher['epsilon'] is not None or teacher['label_noise']:
+        return {}
+    quoted = dict(paper.numbers(results['dataset'], results['student']['model'], results['method']))
+    if results['attack']['epsilon'] != paper.epsilon(results['dataset']):
+        quoted.pop('student.adversarial_accuracy', None)
+    return quoted
+
+
+def _describe(network: Mapping[str, Any]) -> str:
+    if isinstance(network['model'], list):
+        lists = {name: values for name, values in network.items() if isinstance(values, list)}
+        rows = [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+        return f'{", ".join(map(_describe, rows[:-1]))} and {_describe(rows[-1])}'
+    if network['parameters'] is None:
+        return 'A file of logits'
+    robust = ''
+    if network.get('epsilon') is not None:
+        robust = f', trained by {network["method"]}, ε = {network["epsilon"]:.4g}'
+    return f'{network["model"]} ({network["parameters"]:,} parameters{robust})'
+
+
+def _parameters(network: models.Network) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(network.variables['params']))
+
+
+def _or_nan(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+ACCURACY = Evaluator(measure, table, figure, shared=True)

@@ -1,0 +1,69 @@
+"""The networks of a finished run and their predictions, computed once for all evaluators."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import numpy as np
+
+from cckd_jax import evaluation, models
+
+if TYPE_CHECKING:
+    from cckd_jax.evaluators.base import FinishedRun
+
+# Images that a device attacks at a time: few enough for the progress bar to move.
+IMAGES_PER_DEVICE = 128
+
+
+class Predictions(NamedTuple):
+    """Networks and predictions by the names `teacher`, `student` and `separate`, the student trained alone.
+
+    Attributes:
+      networks: several teachers, or a teacher that is a file of logits, have no network here. `separate` is missing if
+        the run has no such network, or if it is the student itself.
+      logits: float32 `[M, C]` of the test split; `teacher` is the ensemble of several teachers, and is missing if a
+        file of logits has none for the test split.
+      train_correct: bool `[N]`, which training images the `teacher` (or the ensemble) and the `student` classify
+        correctly.
+      trained_here: names of networks trained on the training split of this run, which have not seen its validation
+        split.
+    """
+
+    networks: dict[str, models.Network]
+    logits: dict[str, np.ndarray]
+    train_correct: dict[str, np.ndarray]
+    trained_here: frozenset[str]
+
+    def students(self) -> list[str]:
+        """Names of the networks to compare with the teacher."""
+        return [name for name in ('student', 'separate') if name in self.networks]
+
+
+def predict(run: 'FinishedRun') -> Predictions:
+    """Predictions of all networks on the test split, and of teacher and student on the training split."""
+    (dataset, outputs) = (run.dataset, run.teachers.outputs)
+    trained = {'student': run.student}
+    if run.baseline is not None and run.baseline is not run.student:
+        trained['separate'] = run.baseline
+    if len(run.teachers.networks) == 1 and run.teachers.networks[0] is not None:
+        trained = {'teacher': run.teachers.networks[0], **trained}
+    networks = {name: network.network for name, network in trained.items()}
+    logits = {
+        name: evaluation.predict(network, dataset.test.images, devices=run.devices)
+        for name, network in networks.items()
+        if name != 'teacher'
+    }
+    if outputs.test is not None:
+        logits = {'teacher': evaluation.ensemble(outputs.test), **logits}
+    train_logits = evaluation.predict(run.student.network, dataset.train.images, devices=run.devices)
+    train_correct = {
+        'teacher': evaluation.correct(evaluation.ensemble(outputs.train), dataset.train.labels),
+        'student': evaluation.correct(train_logits, dataset.train.labels),
+    }
+    key = dataset.train.fingerprint()
+    trained_here = frozenset(name for name, network in trained.items() if network.meta.get('train_data') == key)
+    return Predictions(networks, logits, train_correct, trained_here)
+
+
+def example_keys(seed: int, index: jax.Array) -> jax.Array:
+    """One PRNG key for each example `[B]`, a function of the seed and the example's index in the test split."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), index)

@@ -1,0 +1,136 @@
+"""Robustness: accuracy of each network when an attack on the network itself changes the image."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib import ticker
+from matplotlib.figure import Figure
+
+from cckd_jax import data, evaluation, models
+from cckd_jax.console import say
+from cckd_jax.evaluators.base import Evaluator, FinishedRun
+from cckd_jax.evaluators.predictions import IMAGES_PER_DEVICE, Predictions, example_keys
+from cckd_jax.report import markdown, style
+
+_MARKERS = 'osD^vP*X'
+
+
+def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any]:
+    """Accuracy of each network on the first test images, attacked on the network itself.
+
+    `worst` counts an image as correct if no attack changes it to a wrong class: every single attack gives an upper
+    bound of `worst`.
+    """
+    evaluate = run.config.evaluate
+    split = run.dataset.test
+    count = min(evaluate.samples, len(split))
+    images, labels, index = split.images[:count], split.labels[:count], np.arange(count, dtype=np.int32)
+    attackers: dict[nn.Module, Callable[..., Any]] = {}
+    networks = {}
+    for name in [name for name in predictions.networks if name in evaluate.networks]:
+        network = predictions.networks[name]
+        attack = attackers.setdefault(network.module, _attacker(run, network.module))
+        accuracies: dict[str, list[float]] = {}
+        for epsilon in evaluate.epsilons:
+            say(f'robustness: attacking {count:,} images against {name}, ε = {epsilon:.4g}')
+            correct = attack((network.variables, np.float32(epsilon)), images, labels, index)
+            correct['worst'] = np.logical_and.reduce(list(correct.values()))
+            for attack_name, kept in correct.items():
+                accuracies.setdefault(attack_name, []).append(float(kept.mean()))
+        networks[name] = {'clean': accuracies.pop('clean')[0], 'attacked': accuracies}
+    return {
+        'samples': count,
+        'epsilons': [float(epsilon) for epsilon in evaluate.epsilons],
+        'steps': evaluate.steps,
+        'queries': evaluate.queries,
+        'networks': networks,
+    }
+
+
+def table(section: Mapping[str, Any]) -> str:
+    """What the attacks are, and a table of accuracies for each network."""
+    if not section['networks']:
+        return ''
+    text = [
+        '## Robustness',
+        f'Accuracy on the first {section["samples"]:,} test images when each network is attacked itself, with every '
+        f'pixel changed by at most ε. FGSM is one step along the gradient. PGD takes {section["steps"]} steps from a '
+        'random start, on the cross entropy at temperature τ or on the margin between the logits of the label and of '
+        f'the best other class. Square is a random search that sees logits alone ({section["queries"]} queries). '
+        '`worst` counts an image as correct if it resists all attacks. If Square or the margin finds more than the '
+        'cross entropy, the network hides its gradients.',
+    ]
+    radii = [f'ε = {epsilon:.4g}' for epsilon in section['epsilons']]
+    for name, network in section['networks'].items():
+        rows = [
+            [attack, *(f'{accuracy:.2%}' for accuracy in accuracies)]
+            for attack, accuracies in network['attacked'].items()
+        ]
+        text.append(markdown.table([f'{style.label(name)}, {network["clean"]:.2%} without attack', *radii], rows))
+    return '\n\n'.join([*text, '![accuracy under attack](figures/robustness.png)'])
+
+
+def figure(workdir: Path, section: Mapping[str, Any]) -> None:
+    """Accuracy against the radius, a panel for each network and a line for each attack, `robustness.png`."""
+    networks = section['networks']
+    if not networks:
+        return
+    drawing = Figure(figsize=(3.9 * len(networks) + 1.3, 3.9), layout='constrained')
+    panels = drawing.subplots(1, len(networks), sharey=True, squeeze=False)[0]
+    order = np.argsort(section['epsilons'])
+    radii = [0.0, *np.asarray(section['epsilons'])[order]]
+    for axes, (name, network) in zip(panels, networks.items(), strict=True):
+        for index, (attack, accuracy) in enumerate(network['attacked'].items()):
+            worst = attack == 'worst'
+            axes.plot(
+                radii,
+                [network['clean'], *np.asarray(accuracy)[order]],
+                color='black' if worst else f'C{index}',
+                linewidth=2.0 if worst else 1.2,
+                marker=_MARKERS[index % len(_MARKERS)],
+                markersize=4,
+                label=attack,
+            )
+        axes.set(xlabel='ε, in pixel units', ylim=(-0.02, 1.02))
+        axes.set_title(style.label(name), fontsize=11, color=style.COLORS[name])
+        axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0))
+        style.clean(axes)
+    panels[0].set_ylabel('accuracy under attack')
+    (handles, labels) = panels[0].get_legend_handles_labels()
+    drawing.legend(handles, labels, loc='outside right center', frameon=False, fontsize=9)
+    style.save(drawing, workdir / 'figures' / 'robustness.png')
+
+
+def _attacker(run: FinishedRun, module: nn.Module) -> Callable[..., Any]:
+    """`((variables, epsilon), images, labels, index)` to bool `[N]` by attack: is the network still correct?"""
+    evaluate = run.config.evaluate
+
+    def attack(constants: Any, pixels: jax.Array, labels: jax.Array, index: jax.Array) -> dict[str, jax.Array]:
+        (variables, epsilon) = constants
+        network, images = models.Network(module, variables), data.to_unit(pixels)
+        options = {'epsilon': epsilon, 'key': example_keys(run.config.seed, index)}
+        adversarial = {
+            'clean': images,
+            'fgsm': evaluation.fgsm(network, images, labels, epsilon=epsilon),
+            **{
+                f'pgd, τ = {temperature:g}': evaluation.pgd(
+                    network, images, labels, steps=evaluate.steps, temperature=temperature, **options
+                )
+                for temperature in evaluate.temperatures
+            },
+            'pgd, margin': evaluation.pgd(network, images, labels, steps=evaluate.steps, loss='margin', **options),
+            'square': evaluation.square(network, images, labels, queries=evaluate.queries, **options),
+        }
+        return {name: jnp.argmax(network(moved), -1) == labels for name, moved in adversarial.items()}
+
+    return evaluation.batched(
+        attack, arrays=3, devices=run.devices, batch_size=IMAGES_PER_DEVICE * len(run.devices), title='attacking'
+    )
+
+
+ROBUSTNESS = Evaluator(measure, table, figure)

@@ -1,0 +1,276 @@
+"""A run from its config to its report: load, train teachers, distil, train the student alone, evaluate, report."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from cckd_jax import config as settings
+from cckd_jax import data, evaluators, models, training
+from cckd_jax.console import say
+from cckd_jax.errors import InputError, lookup
+from cckd_jax.evaluators import FinishedRun, Results
+from cckd_jax.experiment import around, changeable, directory, networks, significance, teachers
+from cckd_jax.experiment.networks import Run, Trained
+from cckd_jax.experiment.results import measure, read, summary, write_report
+from cckd_jax.experiment.teachers import Teachers
+from cckd_jax.methods import METHODS, Method, everyone, once_reached, self_regulated
+from cckd_jax.reporting.files import write_json
+from cckd_jax.training import optimizers
+from cckd_jax.training.significance import Significance
+from cckd_jax.training.teacher_outputs import TeacherOutputs
+
+
+class Pretrained(NamedTuple):
+    """What a run takes from files.
+
+    Attributes:
+      teachers: for each teacher its network, its logits, or None if the run trains it.
+      baseline: the student trained alone, or None.
+      significance: counts of `significance.file` or of a restored teacher, or None.
+    """
+
+    teachers: Sequence[Trained | TeacherOutputs | None]
+    baseline: Trained | None
+    significance: Significance | None
+
+
+def run(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Device] | None = None) -> Results:
+    """Runs a config to its report, and resumes what an earlier call on the same workdir began.
+
+    A finished run is left as it is. With other settings of the evaluation it is evaluated again, without training.
+
+    Args:
+      config: of `config.default`, changed.
+      workdir: the run directory; created if it does not exist.
+      devices: all local ones when None.
+
+    Returns:
+      What `results.json` holds.
+
+    Raises:
+      InputError: a value cannot be used; its message names it and the way out.
+    """
+    method = check(config)
+    folder = Path(workdir).expanduser()
+    with directory.opened(folder, config):
+        finished = read(folder)
+        if finished is not None and (folder / 'report.md').exists():
+            changed = changeable.changed_evaluation(folder, config)
+            if not changed:
+                say(f'{folder} is complete: {folder / "report.md"}')
+                return finished
+            say(f'evaluating {folder} again, with other {", ".join(changed)}')
+        return _walk(_open(config, folder, list(devices or jax.local_devices())), method)
+
+
+def check(config: ConfigDict) -> Method:
+    """The method of a config, if the settings alone do not rule out a run.
+
+    Raises:
+      InputError: a value cannot be used; its message names it and the way out.
+    """
+    settings.check(config)
+    method = resolve_method(config)
+    lookup(optimizers.OPTIMIZERS, config.optimizer.name, 'optimizer')
+    lookup(optimizers.SCHEDULES, config.optimizer.schedule, 'schedule')
+    teacher_configs = settings.teachers(config)
+    teachers.check(config, method, teacher_configs)
+    significance.check(config, method)
+    around.check(config, method, teacher_configs)
+    evaluators.with_extra(config.evaluate.extra)
+    for network_config in (config.student, *(teacher for teacher in teacher_configs if not teacher.logits)):
+        networks.create_model(config, network_config, num_classes=2)
+    return method
+
+
+def _walk(run: Run, method: Method) -> Results:
+    pretrained = load_pretrained(run, method)
+    _record_settings(run, method, pretrained)
+    teachers = train_teachers(run, pretrained)
+    counts = count_significance(run, method, pretrained, teachers)
+    student = distil(run, method, teachers, counts)
+    baseline = train_baseline(run, pretrained, student)
+    results = evaluate(run, method, teachers, student, baseline, counts)
+    report = write_report(run.workdir, results)
+    say(summary(results))
+    say(f'the report is in {report}')
+    return results
+
+
+def load_pretrained(run: Run, method: Method) -> Pretrained:
+    """Reads what the config names as files, and rejects everything that can be rejected before any training.
+
+    Raises:
+      InputError: a file cannot be read or does not fit, or a network does not fit the images or the method.
+    """
+    config, dataset = run.config, run.dataset
+    loaded = teachers.read_given(run)
+    configs = [config.student]
+    configs += [teacher for teacher, source in zip(run.teachers, loaded, strict=True) if not _is_logits(source)]
+    modules = [networks.create_model(config, network, dataset.num_classes) for network in configs]
+    for network, module in zip(configs, modules, strict=True):
+        models.check_fits(network.model, module, dataset.image_shape, dataset.num_classes)
+    teachers.check_maps(run, method, modules[0], modules[1:])
+    around.check_layers(run, method)
+
+    baseline = None
+    if config.attack.checkpoint:
+        baseline = networks.restore(run, config.attack.checkpoint, config.student, method='separate')
+    counts = None
+    if loaded[0] is not None or config.significance.file:
+        counts = significance.find(run, method, None if _is_logits(loaded[0]) else loaded[0])
+    return Pretrained(loaded, baseline, counts)
+
+
+def train_teachers(run: Run, pretrained: Pretrained) -> Teachers:
+    """Trains the teachers that are not pretrained, and computes the logits of all of them."""
+    return teachers.obtain(run, pretrained.teachers)
+
+
+def count_significance(run: Run, method: Method, pretrained: Pretrained, teachers: Teachers) -> Significance | None:
+    """How often each training example trained the (first) teacher, written to `significance.npz`; None if unknown.
+
+    Raises:
+      InputError: the method needs counts that the teacher does not have, or the run was begun with others.
+    """
+    counts = pretrained.significance or significance.find(run, method, teachers.networks[0])
+    if counts is not None:
+        significance.keep(run, counts)
+    return counts
+
+
+def distil(run: Run, method: Method, trained: Teachers, counts: Significance | None) -> Trained:
+    """Trains the student."""
+    config = run.config
+    (aux, live) = teachers.prepare(run, method, trained)
+    if 'significance' in method.needs:
+        aux['significance'] = significance.weights(run, counts)
+    return networks.train_network(run, 'student', config.student, method, method_name=config.method, aux=aux, live=live)
+
+
+def train_baseline(run: Run, pretrained: Pretrained, student: Trained) -> Trained | None:
+    """Trains the student alone, from the labels; the student itself if that is its method, None if it is left out."""
+    config = run.config
+    if pretrained.baseline is not None:
+        return pretrained.baseline
+    same_rate = config.student.learning_rate == config.separate.learning_rate
+    if config.method == 'separate' and not config.self_regulate and same_rate:
+        return student
+    if not config.separate.enabled:
+        return None
+    return networks.train_network(run, 'separate', config.student, METHODS['separate'])
+
+
+def evaluate(
+    run: Run,
+    method: Method,
+    teachers: Teachers,
+    student: Trained,
+    baseline: Trained | None,
+    counts: Significance | None,
+) -> Results:
+    """Computes every number of the report and writes `results.json`."""
+    return measure(
+        FinishedRun(
+            config=run.config,
+            dataset=run.dataset,
+            workdir=run.workdir,
+            devices=run.devices,
+            method=method,
+            teachers=teachers,
+            student=student,
+            baseline=baseline,
+            significance=counts,
+        )
+    )
+
+
+def _open(config: ConfigDict, workdir: Path, devices: list[jax.Device]) -> Run:
+    dataset = data.load(
+        config.dataset.name,
+        data_dir=config.dataset.data_dir,
+        image_shape=tuple(config.dataset.image_shape),
+        examples=config.dataset.examples,
+        validation_fraction=config.validation_fraction,
+        seed=config.seed,
+    )
+    training.check_batch(config.batch_size, len(dataset.train), devices)
+    return Run(config, settings.teachers(config), workdir, dataset, devices)
+
+
+def _record_settings(run: Run, method: Method, pretrained: Pretrained) -> None:
+    """Makes the workdir this config's, and warns of settings without effect."""
+    # A report of other settings of the evaluation must not pass for a finished run of these.
+    (run.workdir / 'report.md').unlink(missing_ok=True)
+    write_json(run.workdir / 'config.json', settings.as_dict(run.config))
+    for name, value in _given(run.config).items():
+        if name not in method.hyperparameters:
+            say(f'ignoring {name}={value}: method {run.config.method} has no such hyper-parameter')
+    _warn_of_ramp('student', method, run.config.student.epochs, '--config.ramp')
+    names = teachers.names(len(run.teachers))
+    for name, teacher, loaded in zip(names, run.teachers, pretrained.teachers, strict=True):
+        if loaded is None:
+            _warn_of_ramp(name, teachers.resolve_method(teacher), teacher.epochs, '--config.teacher.ramp')
+
+
+def _warn_of_ramp(name: str, method: Method, epochs: int, setting: str) -> None:
+    full = method.hyperparameters.get('warm_up', 0) + method.hyperparameters.get('ramp', 0)
+    if full >= epochs:
+        say(
+            f'warning: {name}: hyper-parameters that ramp up reach their full value in epoch {full + 1}, but training '
+            f'stops after epoch {epochs}; lower {setting}'
+        )
+
+
+def _is_logits(loaded: Trained | TeacherOutputs | None) -> bool:
+    return isinstance(loaded, TeacherOutputs)
+
+
+_HYPERPARAMETERS = (
+    'temperature',
+    'confidence_temperature',
+    'margin_temperature',
+    'alpha',
+    'hard_weight',
+    'soft_weight',
+    'feature_weight',
+    'reduction',
+    'weights_gradient',
+    'largest_weight',
+    'longest_rest',
+    'epsilon',
+    'attack_steps',
+    'adversarial_weight',
+    'trust_power',
+    'rho',
+    'warm_up',
+    'ramp',
+    'bounds',
+)
+
+
+def resolve_method(config: ConfigDict) -> Method:
+    """The method's row with the config's gate and those of its hyper-parameters that the method has.
+
+    Raises:
+      InputError: there is no method of that name.
+    """
+    method = lookup(METHODS, config.method, 'method')
+    if config.self_regulate is not None:
+        method = dataclasses.replace(method, select=self_regulated if config.self_regulate else everyone)
+    if config.recheck:
+        if method.select is everyone:
+            raise InputError(
+                f'recheck=true needs a gate, and {config.method} has none; add --config.self_regulate=true'
+            )
+        method = dataclasses.replace(method, again=once_reached)
+    taken = {name: value for name, value in _given(config).items() if name in method.hyperparameters}
+    return method.configured(**taken)
+
+
+def _given(config: ConfigDict) -> dict[str, Any]:
+    return {name: config[name] for name in _HYPERPARAMETERS if config[name] is not None}

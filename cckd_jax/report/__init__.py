@@ -1,0 +1,1 @@
+"""What all reports share: Markdown tables, the style of figures, and the numbers of the paper."""

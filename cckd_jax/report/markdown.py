@@ -1,0 +1,40 @@
+"""Markdown tables and the formatting of their cells."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table.
+
+    >>> print(table(['', 'accuracy'], [['student', '98.00%']]))
+    | | accuracy |
+    |---|---|
+    | student | 98.00% |
+    """
+    lines = [_row(header), '|' + '---|' * len(header), *map(_row, rows)]
+    return '\n'.join(lines)
+
+
+def cell(value: Any, form: str, *, missing: str = 'none') -> str:
+    """A number in a format; the numbers of a list are separated by commas, and `missing` stands for None.
+
+    >>> cell(0.5, '.1%'), cell([0.5, None], '.1%'), cell(None, '.1%', missing='')
+    ('50.0%', '50.0%, none', '')
+    """
+    if isinstance(value, list):
+        return ', '.join(cell(item, form, missing=missing) for item in value)
+    return missing if value is None else format(value, form)
+
+
+def settings(values: Mapping[str, Any]) -> str:
+    """Names with their values, without those that are None.
+
+    >>> settings({'temperature': 20.0, 'alpha': None})
+    'temperature 20.0'
+    """
+    return ', '.join(f'{name} {value}' for name, value in values.items() if value is not None) or 'none'
+
+
+def _row(cells: Sequence[str]) -> str:
+    return '|' + ''.join(f' {text} |' if text else ' |' for text in cells)
