@@ -24,11 +24,11 @@ from collections.abc import Mapping, Sequence
 from cckd_jax.errors import InputError, nearest
 from cckd_jax.evaluators.accuracy import ACCURACY
 from cckd_jax.evaluators.base import Evaluator as Evaluator
-from cckd_jax.evaluators.base import FinishedRun as FinishedRun
 from cckd_jax.evaluators.base import load_arrays as load_arrays
 from cckd_jax.evaluators.base import save_arrays as save_arrays
 from cckd_jax.evaluators.calibration import CALIBRATION
 from cckd_jax.evaluators.faithfulness import FAITHFULNESS
+from cckd_jax.evaluators.finished_run import FinishedRun as FinishedRun
 from cckd_jax.evaluators.participation import PARTICIPATION
 from cckd_jax.evaluators.predictions import Predictions as Predictions
 from cckd_jax.evaluators.predictions import predict as predict

@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cckd_jax import evaluation, models
-from cckd_jax.evaluators.base import Evaluator, FinishedRun
+from cckd_jax.evaluators.base import Evaluator
+from cckd_jax.evaluators.finished_run import FinishedRun
 from cckd_jax.evaluators.predictions import Predictions
 from cckd_jax.report import markdown, paper, style
 from cckd_jax.reporting.metrics import read_rows
@@ -92,7 +93,8 @@ def figure(workdir: Path, results: Mapping[str, Any]) -> None:
         accuracies = {f'teacher_{index}': accuracy for index, accuracy in enumerate(teacher['test_accuracy'])}
     accuracies |= {name: results[name]['test_accuracy'] for name in ('separate', 'student')}
     rows = {name: read_rows(workdir / name) for name in accuracies}
-    curves(workdir / 'figures' / 'curves.png', {name: found for name, found in rows.items() if found}, accuracies)
+    trained = {name: epochs for name, epochs in rows.items() if epochs}
+    curves(workdir / 'figures' / 'curves.png', trained, accuracies)
 
 
 def curves(path: Path, runs: Mapping[str, list[Mapping[str, Any]]], accuracies: Mapping[str, float | None]) -> None:
@@ -141,11 +143,11 @@ def epochs_text(teacher: Mapping[str, Any]) -> str:
     """For how many epochs the teachers were trained, in words.
 
     >>> epochs_text({'epochs': 20}), epochs_text({'epochs': [20, None]})
-    ('teacher 20', 'teachers 20, given')
+    ('teacher 20', 'teachers 20, unknown')
     """
     if isinstance(teacher['epochs'], list):
-        return f'teachers {", ".join(str(epochs or "given") for epochs in teacher["epochs"])}'
-    return f'teacher {teacher["epochs"] or "given"}'
+        return f'teachers {", ".join(str(epochs or "unknown") for epochs in teacher["epochs"])}'
+    return f'teacher {teacher["epochs"] or "unknown"}'
 
 
 def _teacher(run: FinishedRun, index: int) -> dict[str, Any]:

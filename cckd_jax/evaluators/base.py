@@ -1,72 +1,15 @@
-"""What an evaluator is, and the finished run that it measures."""
+"""What an evaluator is, and the files that its figures are drawn from."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
-import jax
 import numpy as np
-from ml_collections import ConfigDict
 
-from cckd_jax import data, models
+from cckd_jax.evaluators.finished_run import FinishedRun
 from cckd_jax.evaluators.predictions import Predictions
-from cckd_jax.methods import Method
 from cckd_jax.training import arrays
-from cckd_jax.training.significance import Significance
-from cckd_jax.training.teacher_outputs import TeacherOutputs
-
-
-class TrainedNetwork(Protocol):
-    """A network with its training.
-
-    Attributes:
-      network: the network.
-      meta: what its checkpoint records, such as `model`, `epochs` and `method`.
-      rows: its rows of `metrics.jsonl`; none if it was restored from another run.
-      participation: int `[N]`, in how many epochs each training example trained it, or None if unknown.
-      seconds: duration of its epochs.
-    """
-
-    network: models.Network
-    meta: Mapping[str, Any]
-    rows: Sequence[Mapping[str, Any]]
-    participation: np.ndarray | None
-    seconds: float
-
-
-class Teachers(Protocol):
-    """The teachers: networks (None for a teacher that is a file of logits) and the logits of all of them."""
-
-    networks: Sequence[TrainedNetwork | None]
-    outputs: TeacherOutputs
-
-
-class FinishedRun(NamedTuple):
-    """A run whose networks are trained.
-
-    Attributes:
-      config: the settings of the run.
-      dataset: its train, validation and test split.
-      workdir: the run directory.
-      devices: the devices to compute on.
-      method: the method that trained the student.
-      teachers: the teachers and their logits.
-      student: the distilled student.
-      baseline: the student trained without a teacher; the student itself if the method is `separate`; None if the
-        run leaves it out.
-      significance: how often each training example trained the teacher, or None.
-    """
-
-    config: ConfigDict
-    dataset: data.Dataset
-    workdir: Path
-    devices: Sequence[jax.Device]
-    method: Method
-    teachers: Teachers
-    student: TrainedNetwork
-    baseline: TrainedNetwork | None
-    significance: Significance | None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from cckd_jax import evaluation
-from cckd_jax.evaluators.base import Evaluator, FinishedRun, load_arrays, save_arrays
+from cckd_jax.evaluators.base import Evaluator, load_arrays, save_arrays
+from cckd_jax.evaluators.finished_run import FinishedRun
 from cckd_jax.evaluators.predictions import Predictions
 from cckd_jax.report import markdown, style
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from cckd_jax.evaluators.base import Evaluator, FinishedRun
+from cckd_jax.evaluators.base import Evaluator
+from cckd_jax.evaluators.finished_run import FinishedRun
 from cckd_jax.evaluators.predictions import Predictions
 from cckd_jax.report import style
 from cckd_jax.reporting.metrics import read_rows

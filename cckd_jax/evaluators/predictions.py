@@ -1,14 +1,12 @@
 """The networks of a finished run and their predictions, computed once for all evaluators."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from cckd_jax import evaluation, models
-
-if TYPE_CHECKING:
-    from cckd_jax.evaluators.base import FinishedRun
+from cckd_jax.evaluators.finished_run import FinishedRun
 
 # Images that a device attacks at a time: few enough for the progress bar to move.
 IMAGES_PER_DEVICE = 128
@@ -38,7 +36,7 @@ class Predictions(NamedTuple):
         return [name for name in ('student', 'separate') if name in self.networks]
 
 
-def predict(run: 'FinishedRun') -> Predictions:
+def predict(run: FinishedRun) -> Predictions:
     """Predictions of all networks on the test split, and of teacher and student on the training split."""
     (dataset, outputs) = (run.dataset, run.teachers.outputs)
     trained = {'student': run.student}

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from cckd_jax import data, evaluation, models
 from cckd_jax.console import say
-from cckd_jax.evaluators.base import Evaluator, FinishedRun
+from cckd_jax.evaluators.base import Evaluator
+from cckd_jax.evaluators.finished_run import FinishedRun
 from cckd_jax.evaluators.predictions import IMAGES_PER_DEVICE, Predictions, example_keys
 from cckd_jax.report import markdown, style
 

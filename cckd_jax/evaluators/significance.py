@@ -10,7 +10,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from cckd_jax import evaluation, selection
-from cckd_jax.evaluators.base import Evaluator, FinishedRun, load_arrays, save_arrays
+from cckd_jax.evaluators.base import Evaluator, load_arrays, save_arrays
+from cckd_jax.evaluators.finished_run import FinishedRun
 from cckd_jax.evaluators.predictions import Predictions
 from cckd_jax.report import markdown, style
 
@@ -121,7 +122,7 @@ def figure(workdir: Path, section: Mapping[str, Any]) -> None:
         counts,
         epochs,
         {
-            "share of the student's epochs that the sample trained": (
+            'share of epochs that trained the student': (
                 stored['presented'],
                 stored['participation'],
                 related['student_participation'],
@@ -215,9 +216,9 @@ def relations(
       epochs: that were counted.
       others: by label: int `[M]`, indices of the samples; float `[M]`, their values; the rank correlation.
     """
-    drawing = Figure(figsize=(5.1 * len(others), 4.1), layout='constrained')
+    drawing = Figure(figsize=(5.1 * len(others), 4.3), layout='constrained')
     edges = _count_edges(epochs, 40)
-    panels = drawing.subplots(1, len(others))
+    panels = drawing.subplots(1, len(others), squeeze=False)[0]
     for axes, (label, (indices, values, correlation)) in zip(panels, others.items(), strict=True):
         shown = counts[indices]
         (low, high) = _value_range(values)
@@ -244,8 +245,9 @@ def relations(
             fontsize=10,
         )
         axes.set(xlabel=f'epochs of {epochs} in which the sample took part', ylabel=label, ylim=(low, high))
-        axes.legend(frameon=False, fontsize=8)
         style.clean(axes)
+    (handles, labels) = panels[0].get_legend_handles_labels()
+    drawing.legend(handles, labels, loc='outside lower center', frameon=False, fontsize=9)
     style.save(drawing, path)
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cckd_jax.evaluators.base import Evaluator, FinishedRun
+from cckd_jax.evaluators.base import Evaluator
+from cckd_jax.evaluators.finished_run import FinishedRun
 from cckd_jax.evaluators.predictions import Predictions
 from cckd_jax.report import markdown, style
 from cckd_jax.reporting.metrics import read_rows
@@ -71,7 +72,7 @@ def table(results: Mapping[str, Any]) -> str:
         [
             f'teacher {index}',
             model,
-            markdown.cell(teacher['epochs'][index], 'd', missing='given'),
+            markdown.cell(teacher['epochs'][index], 'd', missing='unknown'),
             markdown.cell(teacher['label_noise'][index], '.0%', missing='unknown'),
             markdown.cell(teacher['test_accuracy'][index], '.2%'),
             *(_share(shares['overall'], index) for shares in weights.values()),
@@ -145,6 +146,8 @@ def draw_weights(path: Path, rows: Sequence[Mapping[str, Any]], weights: Mapping
         by_class.xaxis.set_major_locator(MaxNLocator(integer=True))
         by_class.set(xlabel='class', ylabel=f'weight on {_TERMS[term]}')
         style.epoch_axis(by_epoch)
+        # All epochs, since feature maps have no weights in the first one.
+        by_epoch.set_xlim(0.5, len(rows) + 0.5)
         by_epoch.legend(frameon=False, fontsize=9, loc='upper left', bbox_to_anchor=(1, 1), title='overall')
     style.save(drawing, path)
 

@@ -34,8 +34,11 @@ def measure(run: FinishedRun) -> Results:
         else:
             _check_json(name, section)
             results[name] = section
-    networks = [*run.teachers.networks, run.student, *([] if run.baseline is run.student else [run.baseline])]
-    results['seconds'] = sum(network.seconds for network in networks if network) + time.monotonic() - started
+    networks = [*run.teachers.networks, run.student]
+    if run.baseline is not run.student:
+        networks.append(run.baseline)
+    training = sum(network.seconds for network in networks if network is not None)
+    results['seconds'] = training + time.monotonic() - started
     write_json(run.workdir / 'results.json', results)
     return results
 
@@ -61,7 +64,7 @@ def write_report(workdir: str | Path, results: Results | None = None) -> Path:
     config = json.loads((folder / 'config.json').read_text(encoding='utf-8'))
     text = [f'# {results["method"]} on {results["dataset"]}']
     for name, evaluator in evaluators.with_extra(config['evaluate']['extra']).items():
-        section = results if evaluator.shared else results[name]
+        section = results if evaluator.shared else results.get(name)
         if section is not None:
             if evaluator.figure is not None:
                 evaluator.figure(folder, section)

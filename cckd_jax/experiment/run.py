@@ -111,9 +111,9 @@ def load_pretrained(run: Run, method: Method) -> Pretrained:
     loaded = teachers.read_given(run)
     configs = [config.student]
     configs += [teacher for teacher, source in zip(run.teachers, loaded, strict=True) if not _is_logits(source)]
-    modules = [networks.create_model(config, network, dataset.num_classes) for network in configs]
-    for network, module in zip(configs, modules, strict=True):
-        models.check_fits(network.model, module, dataset.image_shape, dataset.num_classes)
+    modules = [networks.create_model(config, network_config, dataset.num_classes) for network_config in configs]
+    for network_config, module in zip(configs, modules, strict=True):
+        models.check_fits(network_config.model, module, dataset.image_shape, dataset.num_classes)
     teachers.check_maps(run, method, modules[0], modules[1:])
     around.check_layers(run, method)
 

@@ -42,7 +42,7 @@ def clean(axes: Axes) -> None:
 def epoch_axis(axes: Axes) -> None:
     """Labels the horizontal axis `epoch`, with ticks at whole numbers."""
     axes.set_xlabel('epoch')
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def displayed(image: np.ndarray) -> np.ndarray:

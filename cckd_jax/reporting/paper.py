@@ -1,4 +1,4 @@
-"""Numbers that the CCKD paper reports (arXiv:2107.06993, Tables 2-9), to be shown beside one's own."""
+"""Numbers of the CCKD paper (arXiv:2107.06993, Tables 2-9), which the report shows beside those of the run."""
 
 from collections.abc import Mapping
 
@@ -68,7 +68,7 @@ def epsilon(dataset: str) -> float | None:
 
 
 def epochs(dataset: str, student: str) -> int | None:
-    """For how many epochs the paper trained a row's teacher and student (Table 1).
+    """For how many epochs the paper trained teacher and student of a row (Table 1).
 
     >>> epochs('cifar10', 'alexnet_half')
     1000
@@ -77,7 +77,7 @@ def epochs(dataset: str, student: str) -> int | None:
 
 
 def numbers(dataset: str, student: str, method: str) -> Mapping[str, float]:
-    """What the paper gives for a row of its tables, by the report's names; nothing where it gives nothing.
+    """The paper's numbers for a row of its tables, by their names in `results.json`, as far as it has any.
 
     >>> numbers('mnist', 'lenet5_half', 'cckd_t_reg')['student.test_accuracy']
     0.9878
@@ -87,7 +87,7 @@ def numbers(dataset: str, student: str, method: str) -> Mapping[str, float]:
     if method.startswith('cckd'):
         rates = _CCKD_RATES.get(row)
     (success, failure) = rates or (None, None)
-    found = {
+    quoted = {
         'teacher.test_accuracy': _ACCURACY.get(row, {}).get('teacher'),
         'separate.test_accuracy': _ACCURACY.get(row, {}).get('separate'),
         'student.test_accuracy': _ACCURACY.get(row, {}).get(method),
@@ -96,4 +96,4 @@ def numbers(dataset: str, student: str, method: str) -> Mapping[str, float]:
         'student.failure_rate': failure,
         'student.adversarial_accuracy': _ADVERSARIAL.get(row, {}).get(method),
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in quoted.items() if value is not None}
