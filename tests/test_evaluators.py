@@ -93,6 +93,10 @@ def test_report_and_figures_are_redrawn_from_the_run_directory_alone(finished, c
     assert experiment.write_report(copy) == copy / 'report.md'
     assert (copy / 'report.md').read_text() == (finished / 'report.md').read_text()
     assert figures(copy) == drawn
+    for name in ('evaluation/transfer.npz', 'config.json', 'results.json'):
+        (copy / name).unlink()
+        with pytest.raises(InputError, match=Path(name).name):
+            experiment.write_report(copy)
 
 
 def test_a_finished_run_is_evaluated_again_without_training(copy, one_device, capsys):
@@ -133,6 +137,7 @@ def test_damaged_results_are_made_again(finished, copy, one_device, capsys):
         (copy / 'results.json').write_bytes(content)
         assert read(copy) is None
     config = small(**{'evaluate.extra': ('own_evaluator:SPREAD',)})
+    (copy / 'config.json').unlink()
     results = experiment.run(config, copy, devices=one_device)
     assert 'student: all 2 epochs are done' in capsys.readouterr().err
     assert read(copy) == results

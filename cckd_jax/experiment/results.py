@@ -57,11 +57,15 @@ def write_report(workdir: str | Path, results: Results | None = None) -> Path:
       InputError: a file of the run directory is missing or damaged.
     """
     folder = Path(workdir).expanduser()
+    results = results or read(folder)
     if results is None:
-        results = read(folder)
-        if results is None:
-            raise InputError(f'{folder / "results.json"} is missing or damaged; the command of the run makes it again')
-    config = json.loads((folder / 'config.json').read_text(encoding='utf-8'))
+        raise InputError(f'{folder / "results.json"} is missing or damaged; the command of the run makes it again')
+    try:
+        config = json.loads((folder / 'config.json').read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f'{folder / "config.json"} cannot be read ({error}); the command of the run makes it again'
+        ) from None
     text = [f'# {results["method"]} on {results["dataset"]}']
     for name, evaluator in evaluators.with_extra(config['evaluate']['extra']).items():
         section = results if evaluator.shared else results.get(name)

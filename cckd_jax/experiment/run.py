@@ -58,7 +58,7 @@ def run(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Device
     folder = Path(workdir).expanduser()
     with directory.opened(folder, config):
         finished = read(folder)
-        if finished is not None and (folder / 'report.md').exists():
+        if finished is not None and all((folder / name).exists() for name in ('report.md', 'config.json')):
             changed = changeable.changed_evaluation(folder, config)
             if not changed:
                 say(f'{folder} is complete: {folder / "report.md"}')
