@@ -96,7 +96,8 @@ def default() -> ConfigDict:
     config.attack.checkpoint = placeholder(str)  # a separately trained student, such as RUN/separate
 
     config.evaluate = ConfigDict()  # what is measured beside accuracies, on the test split
-    config.evaluate.extra = ()  # evaluators of one's own, package.module:NAME
+    config.evaluate.extra = ()  # evaluators from outside the package, package.module:NAME
+    config.evaluate.attacks = ()  # attacks from outside the package, package.module:NAME
     config.evaluate.transfer_attack = True  # on the student by way of the student trained alone; config.attack
     config.evaluate.calibration = True
     config.evaluate.robustness = False  # attacks on the networks themselves: minutes on a CPU

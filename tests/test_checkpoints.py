@@ -13,7 +13,7 @@ from tensorboardX.event_file_writer import EventsWriter
 
 from cckd_jax import training
 from cckd_jax.errors import InputError
-from cckd_jax.reporting.metrics import MetricsWriter, read_rows
+from cckd_jax.report.metrics import MetricsWriter, read_rows
 
 META = {'model': 'dense'}
 

@@ -11,7 +11,7 @@ from conftest import digits_config, optimised
 from cckd_jax import experiment
 from cckd_jax.errors import InputError
 from cckd_jax.methods import METHODS
-from cckd_jax.reporting.metrics import read_rows
+from cckd_jax.report.metrics import read_rows
 from cckd_jax.training import load_network
 from cckd_jax.training.significance import Significance, save
 

@@ -10,7 +10,7 @@ from helpers import assert_trees_equal
 from cckd_jax import experiment, training
 from cckd_jax.errors import InputError
 from cckd_jax.experiment.workdir import lock_workdir
-from cckd_jax.reporting.metrics import MetricsWriter, read_rows
+from cckd_jax.report.metrics import MetricsWriter, read_rows
 from cckd_jax.training import optimizers
 
 SHORT = {'teacher.epochs': 3, 'student.epochs': 4, 'dataset.examples': 256, 'save_seconds': 0.0}

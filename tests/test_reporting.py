@@ -6,9 +6,8 @@ import pytest
 from PIL import Image
 
 from cckd_jax.evaluators import accuracy, participation, significance, teachers, transfer
-from cckd_jax.report import paper, style
-from cckd_jax.reporting import progress
-from cckd_jax.reporting.files import write_json
+from cckd_jax.io import write_json
+from cckd_jax.report import paper, progress, style
 
 
 def rows(count, kept=0.5):

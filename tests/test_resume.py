@@ -13,7 +13,7 @@ import pytest
 from helpers import assert_trees_equal
 from test_loop import final_state, untimed
 
-from cckd_jax.reporting.metrics import read_rows
+from cckd_jax.report.metrics import read_rows
 
 ROOT = Path(__file__).parents[1]
 

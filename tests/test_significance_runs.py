@@ -12,7 +12,7 @@ from conftest import digits_config
 from cckd_jax import data, experiment, selection, training
 from cckd_jax.errors import InputError
 from cckd_jax.experiment.significance import weights
-from cckd_jax.reporting.metrics import read_rows
+from cckd_jax.report.metrics import read_rows
 from cckd_jax.training import choice, significance as files
 from cckd_jax.training.significance import Significance
 

@@ -15,7 +15,7 @@ from cckd_jax.evaluators.teachers import mean_weights
 from cckd_jax.experiment import teachers
 from cckd_jax.experiment.networks import Run, Trained
 from cckd_jax.experiment.teachers import Teachers
-from cckd_jax.reporting.metrics import read_rows
+from cckd_jax.report.metrics import read_rows
 from cckd_jax.training.teacher_outputs import TeacherOutputs
 
 

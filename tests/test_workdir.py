@@ -1,11 +1,9 @@
-import json
-
 import pytest
 from conftest import digits_config
 
 from cckd_jax import config as settings
 from cckd_jax.errors import InputError
-from cckd_jax.experiment.workdir import lock_workdir, read_results
+from cckd_jax.experiment.workdir import lock_workdir
 from cckd_jax.io import write_json
 
 
@@ -74,12 +72,3 @@ def test_temporary_files_of_a_killed_process_are_removed(tmp_path):
     with lock_workdir(tmp_path, digits_config()):
         pass
     assert {path.name for path in tmp_path.rglob('*') if path.is_file()} == {'.lock', 'kept.tmp'}
-
-
-@pytest.mark.parametrize('content', [b'', b'{"a": ', b'[1]', b'\xff', b'[' * 100_000])
-def test_damaged_results_are_no_results(tmp_path, content):
-    (tmp_path / 'report.md').write_text('')
-    (tmp_path / 'results.json').write_text(json.dumps({'seed': 1}))
-    assert read_results(tmp_path) == {'seed': 1}
-    (tmp_path / 'results.json').write_bytes(content)
-    assert read_results(tmp_path) is None

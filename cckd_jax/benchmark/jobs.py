@@ -20,7 +20,7 @@ import optax
 from cckd_jax import cache, cpu, data, evaluation, models, training
 from cckd_jax.benchmark import protocol
 from cckd_jax.methods import METHODS, SELF_REGULATED_RECHECK, Method
-from cckd_jax.reporting.metrics import MetricsWriter
+from cckd_jax.report.metrics import MetricsWriter
 from cckd_jax.robustness import PROPAGATIONS
 from cckd_jax.training.state import TrainData, TrainState
 

@@ -7,6 +7,7 @@ KIND is one of: {kinds}
 
 import ast
 import functools
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -57,9 +58,10 @@ def gates() -> dict[str, str]:
 
 def evaluators() -> dict[str, str]:
     """Every part of the report that `evaluate.NAME` turns on or off."""
-    from cckd_jax.settings_help import SETTINGS
+    from cckd_jax.evaluators import EVALUATORS
 
-    return {name: SETTINGS[f'evaluate.{name}'] for name in ('calibration', 'robustness', 'faithfulness')}
+    modules = {name: importlib.import_module(f'cckd_jax.evaluators.{name}') for name in EVALUATORS}
+    return {name: _first_line(module.__doc__ or '') for name, module in modules.items()} | _OWN
 
 
 def optimizers() -> dict[str, str]:

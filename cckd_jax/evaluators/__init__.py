@@ -18,25 +18,22 @@ With `--config.evaluate.extra=my_file:SPREAD` its numbers are in `results.json` 
 table is in the report. A third argument, `figure(workdir, section)`, draws.
 """
 
-import importlib
 from collections.abc import Mapping, Sequence
 
-from cckd_jax.errors import InputError, nearest
+from cckd_jax.errors import InputError
 from cckd_jax.evaluators.accuracy import ACCURACY
-from cckd_jax.evaluators.base import Evaluator as Evaluator
-from cckd_jax.evaluators.base import load_arrays as load_arrays
-from cckd_jax.evaluators.base import save_arrays as save_arrays
+from cckd_jax.evaluators.base import Evaluator as Evaluator, load_arrays as load_arrays, save_arrays as save_arrays
 from cckd_jax.evaluators.calibration import CALIBRATION
 from cckd_jax.evaluators.faithfulness import FAITHFULNESS
 from cckd_jax.evaluators.finished_run import FinishedRun as FinishedRun
 from cckd_jax.evaluators.participation import PARTICIPATION
-from cckd_jax.evaluators.predictions import Predictions as Predictions
-from cckd_jax.evaluators.predictions import predict as predict
+from cckd_jax.evaluators.predictions import Predictions as Predictions, predict as predict
 from cckd_jax.evaluators.robustness import ROBUSTNESS
 from cckd_jax.evaluators.schema import Results as Results
 from cckd_jax.evaluators.significance import SIGNIFICANCE
 from cckd_jax.evaluators.teachers import TEACHERS
 from cckd_jax.evaluators.transfer import TRANSFER
+from cckd_jax.imports import import_object
 
 # In the order of the report. Those that `config.evaluate` has a setting for can be left out.
 EVALUATORS: Mapping[str, Evaluator] = {
@@ -74,19 +71,7 @@ def with_extra(specs: Sequence[str]) -> dict[str, Evaluator]:
 
 
 def _imported(spec: str) -> Evaluator:
-    (path, _, name) = spec.partition(':')
-    try:
-        module = importlib.import_module(path)
-    except Exception as error:  # a module of the user's own may raise anything
-        reason = ' '.join(str(error).split())
-        raise InputError(
-            f'evaluate.extra: {spec} cannot be imported ({type(error).__name__}: {reason}); give package.module:NAME'
-        ) from None
-    evaluator = getattr(module, name, None)
+    evaluator = import_object(spec, 'evaluator')
     if not isinstance(evaluator, Evaluator):
-        names = [key for key, value in vars(module).items() if isinstance(value, Evaluator)]
-        raise InputError(
-            f'evaluate.extra: {spec} is not an Evaluator{nearest(name, names)}; those of {path} are: '
-            f'{", ".join(names) or "none"}'
-        )
+        raise InputError(f'evaluate.extra: {spec} is a {type(evaluator).__name__}, not a cckd_jax.evaluators.Evaluator')
     return evaluator

@@ -13,7 +13,7 @@ from cckd_jax.evaluators.base import Evaluator
 from cckd_jax.evaluators.finished_run import FinishedRun
 from cckd_jax.evaluators.predictions import Predictions
 from cckd_jax.report import markdown, paper, style
-from cckd_jax.reporting.metrics import read_rows
+from cckd_jax.report.metrics import read_rows
 
 _ROWS = (
     ('teacher.test_accuracy', 'Teacher, test accuracy', '.2%'),

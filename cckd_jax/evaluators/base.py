@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from cckd_jax import io
 from cckd_jax.evaluators.finished_run import FinishedRun
 from cckd_jax.evaluators.predictions import Predictions
-from cckd_jax.training import arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ def save_arrays(workdir: Path, name: str, **values: np.ndarray) -> None:
     """Writes `<workdir>/evaluation/<name>.npz`, what a figure needs beside `results.json`."""
     folder = workdir / 'evaluation'
     folder.mkdir(exist_ok=True)
-    arrays.save(folder / f'{name}.npz', **values)
+    io.save_arrays(folder / f'{name}.npz', **values)
 
 
 def load_arrays(workdir: Path, name: str) -> dict[str, np.ndarray]:
@@ -44,4 +44,5 @@ def load_arrays(workdir: Path, name: str) -> dict[str, np.ndarray]:
     Raises:
       InputError: the file is missing or damaged.
     """
-    return arrays.load(workdir / 'evaluation' / f'{name}.npz', what='evaluation', alone=name)
+    path = workdir / 'evaluation' / f'{name}.npz'
+    return io.load_arrays(path, description=f'values for the section {name}', default_key=name)

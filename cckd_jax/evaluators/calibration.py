@@ -42,10 +42,10 @@ def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any]:
     networks = {name: _network(run, predictions, name, labels) for name in predictions.logits}
     relative = {}
     if 'teacher' in predictions.logits:
-        imitation = jax.jit(evaluation.imitation)
+        agreement = jax.jit(evaluation.teacher_agreement)
         teacher = predictions.logits['teacher']
         relative = {
-            name: jax.tree.map(float, imitation(teacher, predictions.logits[name], labels)._asdict())
+            name: jax.tree.map(float, agreement(teacher, predictions.logits[name], labels)._asdict())
             for name in predictions.students()
         }
     reliability = jax.jit(evaluation.reliability)

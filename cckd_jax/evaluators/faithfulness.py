@@ -15,13 +15,12 @@ import numpy as np
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
-from cckd_jax import data, evaluation, models
-from cckd_jax.console import say
+from cckd_jax import data, evaluation, models, robustness
+from cckd_jax.console import log
 from cckd_jax.evaluators.base import Evaluator, load_arrays, save_arrays
 from cckd_jax.evaluators.finished_run import FinishedRun
-from cckd_jax.evaluators.predictions import IMAGES_PER_DEVICE, Predictions, example_keys
+from cckd_jax.evaluators.predictions import IMAGES_PER_DEVICE, Predictions
 from cckd_jax.report import markdown, style
-from cckd_jax.robustness.bounds import exactly
 
 KAPPAS = np.arange(21) / 20
 
@@ -56,7 +55,7 @@ def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any]:
         compare = comparers.setdefault(student.module, _comparer(run, teacher.module, student.module))
         largest = []
         for epsilon in evaluate.epsilons:
-            say(f'faithfulness: comparing {name} with its teacher near {len(index):,} images, ε = {epsilon:.4g}')
+            log(f'faithfulness: comparing {name} with its teacher near {len(index):,} images, ε = {epsilon:.4g}')
             values = compare((teacher.variables, student.variables, np.float32(epsilon)), *rows)
             students.setdefault(name, []).append({'epsilon': float(epsilon), **summarize(values)})
             largest.append([values[f'gap_{source}'].max(-1) for source in ('found', 'certified')])
@@ -162,12 +161,12 @@ def _comparer(run: FinishedRun, teacher: nn.Module, student: nn.Module) -> Calla
     evaluate = run.config.evaluate
 
     # Attacks and bounds must use the same arithmetic.
-    @exactly()
+    @robustness.full_precision()
     def compare(constants: Any, pixels: jax.Array, labels: jax.Array, index: jax.Array) -> dict[str, jax.Array]:
         (teacher_variables, student_variables, epsilon) = constants
         pair = (models.Network(teacher, teacher_variables), models.Network(student, student_variables))
         images = data.to_unit(pixels)
-        options = {'key': example_keys(run.config.seed, index), 'steps': evaluate.steps}
+        options = {'key': robustness.example_keys(jax.random.key(run.config.seed), index), 'steps': evaluate.steps}
         logits = [network(images) for network in pair]
         (of_teacher, of_student) = (
             jnp.take_along_axis(jax.nn.softmax(values), labels[:, None], 1)[:, 0] for values in logits
@@ -183,7 +182,7 @@ def _comparer(run: FinishedRun, teacher: nn.Module, student: nn.Module) -> Calla
             'agrees_certified': evaluation.certified_agreement(*pair, images, epsilon, method=evaluate.bounds),
         }
 
-    return evaluation.batched(
+    return evaluation.map_dataset(
         compare, arrays=3, devices=run.devices, batch_size=IMAGES_PER_DEVICE * len(run.devices), title='comparing'
     )
 

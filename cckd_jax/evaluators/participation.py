@@ -7,17 +7,21 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from cckd_jax.evaluators.base import Evaluator
+from cckd_jax.evaluators.base import Evaluator, load_arrays, save_arrays
 from cckd_jax.evaluators.finished_run import FinishedRun
 from cckd_jax.evaluators.predictions import Predictions
 from cckd_jax.report import style
-from cckd_jax.reporting.metrics import read_rows
-from cckd_jax.selection import threshold
+from cckd_jax.report.metrics import read_rows
 
 
 def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any]:
     """How many presentations there were, and how many of them trained the student."""
     rows = run.student.rows
+    gate = run.method.gate
+    if gate is not None and gate.threshold is not None:
+        hyper = run.method.hyper(0)
+        thresholds = [gate.threshold(row['epoch'], hyper) for row in rows]
+        save_arrays(run.workdir, 'participation', threshold=np.asarray(thresholds, np.float32))
     used = sum(row['samples_used'] for row in rows)
     total = run.config.student.epochs * len(run.dataset.train)
     return {
@@ -74,18 +78,21 @@ def figure(workdir: Path, results: Mapping[str, Any]) -> None:
     student = results['student']
     rows = read_rows(workdir / 'student')
     if rows and student['samples_used'] < student['samples_presented']:
-        alpha = results['hyperparameters']['alpha'] if _has_margin_gate(results['hyperparameters']) else None
+        stored = workdir / 'evaluation' / 'participation.npz'
+        threshold = load_arrays(workdir, 'participation')['threshold'] if stored.exists() else None
         examples = student['samples_in_all'] // student['epochs']
-        participation(workdir / 'figures' / 'participation.png', rows, alpha, examples=examples)
+        participation(workdir / 'figures' / 'participation.png', rows, threshold, examples=examples)
 
 
-def participation(path: Path, rows: Sequence[Mapping[str, Any]], alpha: float | None, *, examples: int) -> None:
+def participation(
+    path: Path, rows: Sequence[Mapping[str, Any]], threshold: np.ndarray | None, *, examples: int
+) -> None:
     """Draws the share of the training set that trained the student in each epoch.
 
     Args:
       path: of the PNG.
       rows: the student's rows of `metrics.jsonl`.
-      alpha: rate of the threshold, drawn as well; None for a gate without one.
+      threshold: of the gate in each epoch, drawn as well; None for a gate without one.
       examples: size of the training set.
     """
     drawing = Figure(figsize=(6.4, 3.8), layout='constrained')
@@ -94,10 +101,9 @@ def participation(path: Path, rows: Sequence[Mapping[str, Any]], alpha: float | 
     share = np.array([row['samples_used'] / examples for row in rows])
     axes.fill_between(epochs + 1, share, color=style.COLORS['student'], alpha=0.25, linewidth=0)
     axes.plot(epochs + 1, share, color=style.COLORS['student'], linewidth=1.5, label='share of samples kept')
-    if alpha is not None:
-        eta = [float(threshold(int(epoch), alpha=alpha)) for epoch in epochs]
-        label = f'threshold $\\eta = 1 - e^{{-{alpha:g} n}}$ of the margin'
-        axes.plot(epochs + 1, eta, color=style.COLORS['threshold'], linestyle='--', linewidth=1.2, label=label)
+    if threshold is not None:
+        label = 'threshold η of the gate'
+        axes.plot(epochs + 1, threshold, color=style.COLORS['threshold'], linestyle='--', linewidth=1.2, label=label)
     (used, total) = (sum(row['samples_used'] for row in rows), examples * len(rows))
     axes.set_title(f'{used:,} of {total:,} presentations trained the student ({used / total:.2%})', fontsize=10)
     axes.set(ylim=(0, 1.02), ylabel='share of the training set')

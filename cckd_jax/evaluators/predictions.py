@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from cckd_jax import evaluation, models
@@ -60,8 +59,3 @@ def predict(run: FinishedRun) -> Predictions:
     key = dataset.train.fingerprint()
     trained_here = frozenset(name for name, network in trained.items() if network.meta.get('train_data') == key)
     return Predictions(networks, logits, train_correct, trained_here)
-
-
-def example_keys(seed: int, index: jax.Array) -> jax.Array:
-    """One PRNG key for each example `[B]`, a function of the seed and the example's index in the test split."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), index)

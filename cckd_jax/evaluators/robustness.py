@@ -1,5 +1,6 @@
 """Robustness: accuracy of each network when an attack on the network itself changes the image."""
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,20 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib import ticker
 from matplotlib.figure import Figure
+from ml_collections import ConfigDict
 
-from cckd_jax import data, evaluation, models
-from cckd_jax.console import say
+from cckd_jax import data, evaluation, models, robustness
+from cckd_jax.console import log
+from cckd_jax.errors import InputError
 from cckd_jax.evaluators.base import Evaluator
 from cckd_jax.evaluators.finished_run import FinishedRun
-from cckd_jax.evaluators.predictions import IMAGES_PER_DEVICE, Predictions, example_keys
+from cckd_jax.evaluators.predictions import IMAGES_PER_DEVICE, Predictions
+from cckd_jax.imports import import_object
 from cckd_jax.report import markdown, style
 
 _MARKERS = 'osD^vP*X'
+
+Attack = Callable[..., jax.Array]
 
 
 def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any]:
@@ -38,7 +44,7 @@ def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any]:
         attack = attackers.setdefault(network.module, _attacker(run, network.module))
         accuracies: dict[str, list[float]] = {}
         for epsilon in evaluate.epsilons:
-            say(f'robustness: attacking {count:,} images against {name}, ε = {epsilon:.4g}')
+            log(f'robustness: attacking {count:,} images against {name}, ε = {epsilon:.4g}')
             correct = attack((network.variables, np.float32(epsilon)), images, labels, index)
             correct['worst'] = np.logical_and.reduce(list(correct.values()))
             for attack_name, kept in correct.items():
@@ -107,29 +113,49 @@ def figure(workdir: Path, section: Mapping[str, Any]) -> None:
     style.save(drawing, workdir / 'figures' / 'robustness.png')
 
 
+def attacks(evaluate: ConfigDict) -> dict[str, Attack]:
+    """The attacks of the settings by name: the built-in ones, and those of `evaluate.attacks`.
+
+    Args:
+      evaluate: `config.evaluate`. `evaluate.attacks` has import paths `package.module:NAME` of functions
+        `(network, images, labels, *, epsilon, key) -> images` in [0, 1], no pixel farther than epsilon from the image.
+
+    Raises:
+      InputError: an import path does not lead to a function, or has the name of another attack.
+    """
+    steps = {'steps': evaluate.steps}
+    named: dict[str, Attack] = {
+        'fgsm': lambda *batch, epsilon, key: evaluation.fgsm(*batch, epsilon=epsilon),
+        **{
+            f'pgd, τ = {temperature:g}': functools.partial(evaluation.pgd, temperature=temperature, **steps)
+            for temperature in evaluate.temperatures
+        },
+        'pgd, margin': functools.partial(evaluation.pgd, loss='margin', **steps),
+        'square': functools.partial(evaluation.square, queries=evaluate.queries),
+    }
+    for path in evaluate.attacks:
+        name = path.partition(':')[2]
+        attack = import_object(path, 'attack')
+        if not callable(attack) or name in (*named, 'clean', 'worst'):
+            raise InputError(f'evaluate.attacks: {path} is no function, or has the name of another attack; rename it')
+        named[name] = attack
+    return named
+
+
 def _attacker(run: FinishedRun, module: nn.Module) -> Callable[..., Any]:
     """`((variables, epsilon), images, labels, index)` to bool `[N]` by attack: is the network still correct?"""
-    evaluate = run.config.evaluate
+    named = attacks(run.config.evaluate)
 
     def attack(constants: Any, pixels: jax.Array, labels: jax.Array, index: jax.Array) -> dict[str, jax.Array]:
         (variables, epsilon) = constants
         network, images = models.Network(module, variables), data.to_unit(pixels)
-        options = {'epsilon': epsilon, 'key': example_keys(run.config.seed, index)}
-        adversarial = {
-            'clean': images,
-            'fgsm': evaluation.fgsm(network, images, labels, epsilon=epsilon),
-            **{
-                f'pgd, τ = {temperature:g}': evaluation.pgd(
-                    network, images, labels, steps=evaluate.steps, temperature=temperature, **options
-                )
-                for temperature in evaluate.temperatures
-            },
-            'pgd, margin': evaluation.pgd(network, images, labels, steps=evaluate.steps, loss='margin', **options),
-            'square': evaluation.square(network, images, labels, queries=evaluate.queries, **options),
+        key = robustness.example_keys(jax.random.key(run.config.seed), index)
+        adversarial = {name: move(network, images, labels, epsilon=epsilon, key=key) for name, move in named.items()}
+        return {
+            name: jnp.argmax(network(moved), -1) == labels for name, moved in {'clean': images, **adversarial}.items()
         }
-        return {name: jnp.argmax(network(moved), -1) == labels for name, moved in adversarial.items()}
 
-    return evaluation.batched(
+    return evaluation.map_dataset(
         attack, arrays=3, devices=run.devices, batch_size=IMAGES_PER_DEVICE * len(run.devices), title='attacking'
     )
 

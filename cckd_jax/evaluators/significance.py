@@ -30,7 +30,7 @@ def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any] | None
     if run.significance is None:
         return None
     (split, outputs, (counts, epochs)) = (run.dataset.train, run.teachers.outputs, run.significance)
-    presented = run.method.layout(split.labels, {'teacher_logits': outputs.train, 'significance': counts})
+    presented = run.method.epoch_subset(split.labels, {'teacher_logits': outputs.train, 'significance': counts})
     participation = run.student.participation[presented] / run.config.student.epochs
     margin = np.asarray(selection.margin(outputs.train[:, 0]))
     examples = extremes(split.labels, counts, margin)

@@ -12,7 +12,7 @@ from cckd_jax.evaluators.base import Evaluator
 from cckd_jax.evaluators.finished_run import FinishedRun
 from cckd_jax.evaluators.predictions import Predictions
 from cckd_jax.report import markdown, style
-from cckd_jax.reporting.metrics import read_rows
+from cckd_jax.report.metrics import read_rows
 
 # What is weighted, in words.
 _TERMS = {'logits': 'logits', 'maps': 'feature maps'}

@@ -119,7 +119,7 @@ def _attack_accuracies(run: FinishedRun, loss: str, *, store: bool) -> tuple[flo
     images, labels = run.dataset.train.images[:count], run.dataset.train.labels[:count]
     (attacked, student) = (run.baseline.network, run.student.network)
     attack = _attacker(attacked.module, student.module, run.config.attack.epsilon, loss)
-    apply = evaluation.batched(attack, arrays=2, devices=run.devices, title='attacking')
+    apply = evaluation.map_dataset(attack, arrays=2, devices=run.devices, title='attacking')
     (moved, of_attacked, of_student) = apply((attacked.variables, student.variables), images, labels)
     if store:
         save_arrays(

@@ -9,8 +9,7 @@ from cckd_jax.experiment.networks import Run, create_model
 from cckd_jax.experiment.teachers import names, resolve_method
 from cckd_jax.methods import Method
 from cckd_jax.models import Network
-from cckd_jax.robustness import check_layers as check_known
-from cckd_jax.robustness.propagation import PROPAGATIONS
+from cckd_jax.robustness import PROPAGATIONS, check_layers as check_known
 
 
 def check(config: ConfigDict, method: Method, parts: Sequence[ConfigDict]) -> None:

@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 
 from cckd_jax import data, evaluation, models, training
 from cckd_jax.methods import Method
-from cckd_jax.reporting.metrics import MetricsWriter
-from cckd_jax.reporting.progress import Progress
+from cckd_jax.report.metrics import MetricsWriter
+from cckd_jax.report.progress import Progress
 from cckd_jax.training import optimizers
 
 
@@ -179,7 +179,7 @@ def _validation(run: Run, module: nn.Module) -> Callable[[training.TrainState], 
     validation = run.dataset.validation
     if not len(validation):
         return lambda state: {}
-    predict = evaluation.predictor(module, devices=run.devices)
+    predict = evaluation.make_predict(module, devices=run.devices)
 
     def measure(state: training.TrainState) -> dict[str, float]:
         logits = predict(jax.device_get(state.student), validation.images)

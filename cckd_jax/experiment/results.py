@@ -11,8 +11,8 @@ from cckd_jax import evaluators
 from cckd_jax.errors import InputError
 from cckd_jax.evaluators import FinishedRun, Results
 from cckd_jax.evaluators.accuracy import epochs_text
+from cckd_jax.io import write_json, write_text
 from cckd_jax.report import markdown
-from cckd_jax.reporting.files import write_json, write_text
 
 
 def measure(run: FinishedRun) -> Results:
@@ -115,7 +115,7 @@ def _facts(run: FinishedRun) -> dict[str, Any]:
         'versions': {name: importlib.metadata.version(name) for name in ('cckd-jax', 'jax', 'flax', 'optax')},
         'hyperparameters': {
             **method.hyperparameters,
-            'learning_rate': config.student.learning_rate or method.learning_rate,
+            'learning_rate': method.learning_rate,
             'batch_size': config.batch_size,
         },
     }

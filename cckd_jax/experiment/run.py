@@ -1,27 +1,31 @@
 """A run from its config to its report: load, train teachers, distil, train the student alone, evaluate, report."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
-from cckd_jax import config as settings
-from cckd_jax import data, evaluators, models, training
-from cckd_jax.console import say
-from cckd_jax.errors import InputError, lookup
+from cckd_jax import config as settings, config_check, data, evaluators, models, training
+from cckd_jax.console import log
 from cckd_jax.evaluators import FinishedRun, Results
-from cckd_jax.experiment import around, changeable, directory, networks, significance, teachers
+from cckd_jax.experiment import around, networks, significance, teachers
 from cckd_jax.experiment.networks import Run, Trained
+from cckd_jax.experiment.resolve import baseline_method, resolve_method
 from cckd_jax.experiment.results import measure, read, summary, write_report
 from cckd_jax.experiment.teachers import Teachers
-from cckd_jax.methods import METHODS, Method, everyone, once_reached, self_regulated
-from cckd_jax.reporting.files import write_json
+from cckd_jax.experiment.workdir import lock_workdir
+from cckd_jax.io import write_json
+from cckd_jax.methods import Method
 from cckd_jax.training import optimizers
 from cckd_jax.training.significance import Significance
 from cckd_jax.training.teacher_outputs import TeacherOutputs
+
+# Settings that may change when a run directory is used again. The first belong to the evaluation, which is repeated;
+# the others do not change results. Data may move: the key of the teacher outputs shows whether it changed.
+EVALUATION = ('evaluate', 'attack.epsilon', 'attack.samples')
+WITHOUT_EFFECT = ('dataset.data_dir', 'save_seconds', 'feature_cache_gib')
 
 
 class Pretrained(NamedTuple):
@@ -56,14 +60,14 @@ def run(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Device
     """
     method = check(config)
     folder = Path(workdir).expanduser()
-    with directory.opened(folder, config):
+    with lock_workdir(folder, config, may_differ=EVALUATION + WITHOUT_EFFECT) as changed:
         finished = read(folder)
         if finished is not None and all((folder / name).exists() for name in ('report.md', 'config.json')):
-            changed = changeable.changed_evaluation(folder, config)
+            changed = sorted(changed.difference(WITHOUT_EFFECT))
             if not changed:
-                say(f'{folder} is complete: {folder / "report.md"}')
+                log(f'{folder} is complete: {folder / "report.md"}')
                 return finished
-            say(f'evaluating {folder} again, with other {", ".join(changed)}')
+            log(f'evaluating {folder} again, with other {", ".join(changed)}')
         return _walk(_open(config, folder, list(devices or jax.local_devices())), method)
 
 
@@ -73,10 +77,10 @@ def check(config: ConfigDict) -> Method:
     Raises:
       InputError: a value cannot be used; its message names it and the way out.
     """
-    settings.check(config)
+    config_check.check(config)
     method = resolve_method(config)
-    lookup(optimizers.OPTIMIZERS, config.optimizer.name, 'optimizer')
-    lookup(optimizers.SCHEDULES, config.optimizer.schedule, 'schedule')
+    optimizer = config.optimizer
+    optimizers.create(optimizer.name, 1e-3, schedule=optimizer.schedule, steps=1, weight_decay=optimizer.weight_decay)
     teacher_configs = settings.teachers(config)
     teachers.check(config, method, teacher_configs)
     significance.check(config, method)
@@ -96,8 +100,8 @@ def _walk(run: Run, method: Method) -> Results:
     baseline = train_baseline(run, pretrained, student)
     results = evaluate(run, method, teachers, student, baseline, counts)
     report = write_report(run.workdir, results)
-    say(summary(results))
-    say(f'the report is in {report}')
+    log(summary(results))
+    log(f'the report is in {report}')
     return results
 
 
@@ -113,8 +117,8 @@ def load_pretrained(run: Run, method: Method) -> Pretrained:
     configs += [teacher for teacher, source in zip(run.teachers, loaded, strict=True) if not _is_logits(source)]
     modules = [networks.create_model(config, network_config, dataset.num_classes) for network_config in configs]
     for network_config, module in zip(configs, modules, strict=True):
-        models.check_fits(network_config.model, module, dataset.image_shape, dataset.num_classes)
-    teachers.check_maps(run, method, modules[0], modules[1:])
+        models.check_image_shape(network_config.model, module, dataset.image_shape, dataset.num_classes)
+    teachers.check_features(run, method, modules[0], modules[1:])
     around.check_layers(run, method)
 
     baseline = None
@@ -146,10 +150,12 @@ def count_significance(run: Run, method: Method, pretrained: Pretrained, teacher
 def distil(run: Run, method: Method, trained: Teachers, counts: Significance | None) -> Trained:
     """Trains the student."""
     config = run.config
-    (aux, live) = teachers.prepare(run, method, trained)
-    if 'significance' in method.needs:
+    (aux, live) = teachers.student_aux(run, method, trained)
+    if method.weighting is not None:
         aux['significance'] = significance.weights(run, counts)
-    return networks.train_network(run, 'student', config.student, method, method_name=config.method, aux=aux, live=live)
+    return networks.train_network(
+        run, 'student', config.student, method, method_name=config.method, aux=aux, live_teachers=live
+    )
 
 
 def train_baseline(run: Run, pretrained: Pretrained, student: Trained) -> Trained | None:
@@ -157,12 +163,12 @@ def train_baseline(run: Run, pretrained: Pretrained, student: Trained) -> Traine
     config = run.config
     if pretrained.baseline is not None:
         return pretrained.baseline
-    same_rate = config.student.learning_rate == config.separate.learning_rate
-    if config.method == 'separate' and not config.self_regulate and same_rate:
+    baseline = baseline_method(config)
+    if config.method == 'separate' and resolve_method(config) == baseline:
         return student
     if not config.separate.enabled:
         return None
-    return networks.train_network(run, 'separate', config.student, METHODS['separate'])
+    return networks.train_network(run, 'separate', config.student, baseline)
 
 
 def evaluate(
@@ -207,9 +213,6 @@ def _record_settings(run: Run, method: Method, pretrained: Pretrained) -> None:
     # A report of other settings of the evaluation must not pass for a finished run of these.
     (run.workdir / 'report.md').unlink(missing_ok=True)
     write_json(run.workdir / 'config.json', settings.as_dict(run.config))
-    for name, value in _given(run.config).items():
-        if name not in method.hyperparameters:
-            say(f'ignoring {name}={value}: method {run.config.method} has no such hyper-parameter')
     _warn_of_ramp('student', method, run.config.student.epochs, '--config.ramp')
     names = teachers.names(len(run.teachers))
     for name, teacher, loaded in zip(names, run.teachers, pretrained.teachers, strict=True):
@@ -218,59 +221,13 @@ def _record_settings(run: Run, method: Method, pretrained: Pretrained) -> None:
 
 
 def _warn_of_ramp(name: str, method: Method, epochs: int, setting: str) -> None:
-    full = method.hyperparameters.get('warm_up', 0) + method.hyperparameters.get('ramp', 0)
-    if full >= epochs:
-        say(
-            f'warning: {name}: hyper-parameters that ramp up reach their full value in epoch {full + 1}, but training '
-            f'stops after epoch {epochs}; lower {setting}'
+    full = method.hyperparameters.get('warm_up', 0) + method.hyperparameters.get('ramp', 0) + 1
+    if method.schedules and full > epochs:
+        log(
+            f'warning: {name}: {" and ".join(method.schedules)} reach full value in epoch {full}, but training stops '
+            f'after epoch {epochs}; lower {setting}'
         )
 
 
 def _is_logits(loaded: Trained | TeacherOutputs | None) -> bool:
     return isinstance(loaded, TeacherOutputs)
-
-
-_HYPERPARAMETERS = (
-    'temperature',
-    'confidence_temperature',
-    'margin_temperature',
-    'alpha',
-    'hard_weight',
-    'soft_weight',
-    'feature_weight',
-    'reduction',
-    'weights_gradient',
-    'largest_weight',
-    'longest_rest',
-    'epsilon',
-    'attack_steps',
-    'adversarial_weight',
-    'trust_power',
-    'rho',
-    'warm_up',
-    'ramp',
-    'bounds',
-)
-
-
-def resolve_method(config: ConfigDict) -> Method:
-    """The method's row with the config's gate and those of its hyper-parameters that the method has.
-
-    Raises:
-      InputError: there is no method of that name.
-    """
-    method = lookup(METHODS, config.method, 'method')
-    if config.self_regulate is not None:
-        method = dataclasses.replace(method, select=self_regulated if config.self_regulate else everyone)
-    if config.recheck:
-        if method.select is everyone:
-            raise InputError(
-                f'recheck=true needs a gate, and {config.method} has none; add --config.self_regulate=true'
-            )
-        method = dataclasses.replace(method, again=once_reached)
-    taken = {name: value for name, value in _given(config).items() if name in method.hyperparameters}
-    return method.configured(**taken)
-
-
-def _given(config: ConfigDict) -> dict[str, Any]:
-    return {name: config[name] for name in _HYPERPARAMETERS if config[name] is not None}

@@ -216,7 +216,7 @@ def _all_in_one(this: Run, path: Path, logits: TeacherOutputs) -> list[Trained |
 def _outputs(this: Run, teacher: Trained | TeacherOutputs) -> TeacherOutputs:
     if isinstance(teacher, TeacherOutputs):
         return teacher
-    predict = evaluation.predictor(teacher.network.module, devices=this.devices)
+    predict = evaluation.make_predict(teacher.network.module, devices=this.devices)
     splits = (this.dataset.train, this.dataset.test)
     (train, test) = (predict(teacher.network.variables, split.images)[:, None] for split in splits)
     return TeacherOutputs(train, test)
@@ -246,6 +246,6 @@ def _feature_bytes(run: Run, network: Network, stage: int) -> int:
 def _features(run: Run, teachers: Sequence[Network], stage: int) -> tuple[np.ndarray, ...]:
     def of(network: Network) -> np.ndarray:
         compute = lambda variables, pixels: Network(network.module, variables).features(data.to_unit(pixels))[stage]
-        return evaluation.batched(compute, devices=run.devices)(network.variables, run.dataset.train.images)
+        return evaluation.map_dataset(compute, devices=run.devices)(network.variables, run.dataset.train.images)
 
     return tuple(of(teacher) for teacher in teachers)

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from cckd_jax import config as settings, io
 from cckd_jax.errors import InputError
 
-_FOLDERS = re.compile(r'(teacher|student)(_\d+)?|separate|figures')
+_FOLDERS = re.compile(r'(teacher|student)(_\d+)?|separate|evaluation|figures')
 _FOLDERS_OF_NETWORK = ('checkpoints',)
 _FILES = ('config.json', 'results.json', 'report.md', 'teacher_outputs.npz', 'significance.npz')
 _FILES_OF_NETWORK = ('metrics.jsonl',)
@@ -67,18 +67,6 @@ def lock_workdir(
         yield frozenset(changed)
 
 
-def read_results(workdir: Path) -> dict[str, Any] | None:
-    """Returns the `results.json` of a complete run, or None if the run must evaluate (again).
-
-    A run is complete if it has a report and its `results.json` is a readable JSON object.
-    """
-    try:
-        results = json.loads((workdir / 'results.json').read_text(encoding='utf-8'))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return results if isinstance(results, dict) and (workdir / 'report.md').is_file() else None
-
-
 def _check_entries(workdir: Path) -> None:
     for entry in workdir.iterdir():
         if _FOLDERS.fullmatch(entry.name):
@@ -106,11 +94,16 @@ def _changed_settings(workdir: Path, config: ConfigDict) -> dict[str, tuple[Any,
         loaded = json.loads(path.read_text(encoding='utf-8'))
         if not isinstance(loaded, dict):
             raise ValueError('it is not a JSON object')
-        old = flatten_dict(loaded, sep='.')
+        # A setting that is younger than the run had its default value.
+        old = _flat(settings.as_dict(settings.default())) | _flat(loaded)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f'cannot use workdir {workdir} ({path.name}: {error}); give another --workdir') from None
-    new = flatten_dict(settings.as_dict(config), sep='.')
+    new = _flat(settings.as_dict(config))
     return {name: (old.get(name), new.get(name)) for name in old | new if old.get(name) != new.get(name)}
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    return flatten_dict(values, sep='.')
 
 
 def _remove_temporaries(workdir: Path) -> None:

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from cckd_jax.errors import InputError, lookup
-from cckd_jax.reporting.figures import COLORS, plain, save
+from cckd_jax.report.style import COLORS, clean, save
 from cckd_jax.studies import figures
 from cckd_jax.studies.jobs import Job, override, restore_networks
 from cckd_jax.studies.study import Column, Measures, Option, Options, Study
@@ -136,7 +136,7 @@ def figure(path: Path, summary: Mapping[str, Any]) -> None:
         left.set(xlabel=f'{dataset}: test accuracy, ε = {rows[0]["epsilon"]["mean"]:.4g}')
         right.set(xlabel='largest confidence gap around an image', xlim=(-0.02, 1.02))
         for axes in (left, right):
-            plain(axes)
+            clean(axes)
     for axes in panels[0]:
         axes.legend(frameon=False, fontsize=9, ncols=2, loc='lower center', bbox_to_anchor=(0.5, 1.0))
     save(drawing, path)

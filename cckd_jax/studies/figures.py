@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cckd_jax.reporting.figures import plain, save
+from cckd_jax.report.style import clean, save
 
 
 def select(summary: Mapping[str, Any], key: str, dataset: str) -> list[Mapping[str, Any]]:
@@ -53,5 +53,5 @@ def finish(figure: Figure, path: Path, panels: Sequence[Axes]) -> None:
     labels = {label: handle for handle, label in pairs}
     figure.legend(labels.values(), labels.keys(), loc='outside right center', frameon=False, fontsize=9)
     for axes in figure.axes:
-        plain(axes)
+        clean(axes)
     save(figure, path)

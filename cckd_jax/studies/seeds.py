@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from cckd_jax.io import write_json
-from cckd_jax.reporting.figures import COLORS
+from cckd_jax.report.style import COLORS
 from cckd_jax.studies import figures
 from cckd_jax.studies.jobs import Job, override, restore_networks
 from cckd_jax.studies.study import Column, Measures, Options, Study

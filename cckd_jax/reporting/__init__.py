@@ -1,1 +1,0 @@
-"""Metrics files, progress, and the tables and figures of studies."""
