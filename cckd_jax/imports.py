@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Mapping
 from typing import TypeVar
 
-from cckd_jax.errors import InputError, lookup
+from cckd_jax.errors import InputError, lookup, nearest
 
 T = TypeVar('T')
 
@@ -36,12 +36,19 @@ def import_object(path: str, kind: str) -> T:
     Raises:
       InputError: the module cannot be imported, or has no such name.
     """
-    (module, _, name) = path.partition(':')
+    (module_name, _, name) = path.partition(':')
     try:
-        return getattr(importlib.import_module(module), name)
+        module = importlib.import_module(module_name)
     except Exception as error:  # importing a user's module runs a user's code
         reason = ' '.join(str(error).split()) or type(error).__name__
         raise InputError(
             f'{kind} {path!r} cannot be imported: {reason}; give package.module:NAME, importable from the current '
             'directory'
         ) from error
+    if not hasattr(module, name):
+        names = [public for public in vars(module) if not public.startswith('_')]
+        raise InputError(
+            f'{kind} {path!r} cannot be imported: {module_name} has no {name!r}{nearest(name, names)}; give '
+            'package.module:NAME'
+        )
+    return getattr(module, name)

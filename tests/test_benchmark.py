@@ -152,7 +152,7 @@ def test_accelerators_scan_unless_samples_rest(mode, on_cpu, scan):
 )
 def test_bad_arguments_are_one_line(arguments, message, capsys, monkeypatch):
     monkeypatch.setattr(suites, 'own_worker', None)  # nothing is measured
-    assert command.main(arguments) == 2
+    assert command.main(['benchmark', *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count('\n') == 1

@@ -23,10 +23,9 @@ BELOW = {
     'training': {'methods', 'models', 'data', 'errors', 'imports', 'console', 'io'},
     'metrics': {'losses', 'models', 'data', 'errors', 'checks'},
     'evaluation': {'metrics', 'robustness'},
-    'report': {'io'},
-    'reporting': {'report', 'selection', 'console', 'io'},
+    'report': {'io', 'console'},
     'evaluators': {
-        *{'report', 'reporting', 'training', 'evaluation', 'robustness', 'methods', 'selection', 'models', 'data'},
+        *{'report', 'training', 'evaluation', 'robustness', 'methods', 'selection', 'models', 'data'},
         *{'errors', 'console', 'io', 'imports'},
     },
 }

@@ -65,10 +65,10 @@ def test_an_evaluator_of_ones_own_from_the_command_line():
 @pytest.mark.parametrize(
     ('spec', 'message'),
     [
-        ('nowhere:SPREAD', r"nowhere:SPREAD cannot be imported \(ModuleNotFoundError: No module named 'nowhere'\)"),
-        ('own_evaluator', 'own_evaluator is not an Evaluator; those of own_evaluator are: SPREAD'),
-        ('own_evaluator:SPRED', r"is not an Evaluator \(did you mean 'SPREAD'\?\)"),
-        ('test_evaluators:NOT_ONE', 'test_evaluators:NOT_ONE is not an Evaluator'),
+        ('nowhere:SPREAD', "evaluator 'nowhere:SPREAD' cannot be imported: No module named 'nowhere'"),
+        ('own_evaluator', "own_evaluator has no ''; give package.module:NAME"),
+        ('own_evaluator:SPRED', r"has no 'SPRED' \(did you mean 'SPREAD'\?\)"),
+        ('test_evaluators:NOT_ONE', 'test_evaluators:NOT_ONE is a .*, not a cckd_jax.evaluators.Evaluator'),
         ('test_evaluators:accuracy', 'has the name of another entry of results.json'),
         ('test_evaluators:student', 'has the name of another entry of results.json'),
     ],
@@ -147,7 +147,7 @@ def test_damaged_results_are_made_again(finished, copy, one_device, capsys):
 @pytest.mark.parametrize('name', ['results.json', 'report.md'])
 def test_a_folder_in_place_of_results_or_report_is_rejected(name, tmp_path, one_device):
     (tmp_path / 'run' / name).mkdir(parents=True)
-    with pytest.raises(InputError, match=rf'{name} is a folder, and the run writes a file of that name; remove it'):
+    with pytest.raises(InputError, match=rf'{name} is a folder; a run keeps a file there; remove it'):
         experiment.run(small(), tmp_path / 'run', devices=one_device)
 
 

@@ -36,8 +36,8 @@ def test_figures_are_drawn_for_whatever_a_run_measured(tmp_path):
     validated = [{**row, 'validation_accuracy': 0.7} for row in rows(5)]
     accuracy.curves(path, {'teacher': validated, 'student': rows(1, kept=0)}, {'teacher': 0.7, 'student': None})
     assert min(size(path)) > 300
-    participation.participation(path, rows(3), alpha=None, examples=100)
-    participation.participation(path, rows(3, kept=0), alpha=0.01, examples=200)
+    participation.participation(path, rows(3), None, examples=100)
+    participation.participation(path, rows(3, kept=0), np.linspace(0, 0.1, 3), examples=200)
     for channels, count in ((1, 30), (3, 5), (2, 1), (4, 9)):
         images = np.random.default_rng(0).uniform(size=(count, 8, 8, channels))
         labels = np.arange(count) % 10
@@ -119,7 +119,7 @@ def test_lines_where_there_is_no_terminal(capsys, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress, 'time', SimpleNamespace(monotonic=lambda: now[0]))
     bar = progress.Progress('teacher', epochs=2, examples=1000)
-    bar.start(0)
+    bar.start([])
     for epoch in range(2):
         for _ in range(4):
             now[0] += 6.0
@@ -136,7 +136,7 @@ def test_lines_where_there_is_no_terminal(capsys, monkeypatch):
 def test_a_bar_on_a_terminal(capsys, monkeypatch):
     monkeypatch.setattr('sys.stderr.isatty', lambda: True, raising=False)
     bar = progress.Progress('student', epochs=2, examples=100)
-    bar.start(1)
+    bar.start(rows(1))
     bar.step(1, {'loss': 0.25, 'presented': 100, 'kept': 50, 'correct': 20})
     bar.epoch(rows(2)[1])
     bar.close()

@@ -239,20 +239,23 @@ def test_a_gate_that_all_share_can_be_taken_off_one():
     [
         (
             {'method': 'ca_mkd', 'num_teachers': 1},
-            'ca_mkd weighs or averages several teachers, and there is one; set --c',
+            'ca_mkd needs several teachers, and num_teachers=1; set --c',
         ),
         ({'method': 'kd'}, 'kd takes one teacher, and num_teachers=2; .* choose one of ca_mkd, aver'),
         ({'num_teachers': 9}, 'num_teachers=9 must be from 1 to 8, the length of teachers'),
         (
             {'teachers.2.model': 'lenet5'},
-            'teachers.2.model is given, and num_teachers=2, counted from 0; set --config.num_teachers=3 or more',
+            'teachers.2.model is set, and num_teachers=2, counted from 0; set --config.num_teachers=3 or more',
         ),
         ({'teachers.1.model': 'lenet'}, r"unknown model 'lenet' \(did you mean 'lenet5'\?\)"),
-        ({'teachers.1.epochs': 0}, 'teachers.1.epochs=0 must be above 0; set --config.teachers.1.epochs'),
+        (
+            {'teachers.1.epochs': 0},
+            'teachers.1.epochs=0 must be a whole number from 1 to 2.31 - 1; set --config.teachers.1.epochs',
+        ),
         ({'teachers.1.label_noise': 1.5}, r'teachers.1.label_noise=1.5 must be in \[0, 1\]'),
         (
             {'teachers.1.label_noise': 0.5, 'teachers.1.checkpoint': 'a'},
-            'teachers.1.label_noise=0.5 is of a teacher that is trained, and teachers.1.checkpoint is given',
+            'teachers.1.label_noise=0.5 needs a teacher that is trained, and teachers.1.checkpoint is set',
         ),
         (
             {'method': 'ca_mkd', 'teachers.1.logits': 'a.npz'},

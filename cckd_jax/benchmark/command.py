@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cckd_jax import cli
 from cckd_jax.benchmark import suites
 from cckd_jax.errors import InputError, lookup
 from cckd_jax.io import write_json
@@ -31,29 +32,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a suite, prints its table and writes its numbers; returns the exit status.
 
     Args:
-      arguments: of the command; None for those of the process.
+      arguments: the command line with the program's name first; `sys.argv` if None.
     """
-    options = _parser().parse_args(arguments)
+    (program, *rest) = sys.argv if arguments is None else arguments
     try:
-        if options.output:
-            _check_output(Path(options.output))
-        (report, table) = suites.run(options.suite, _suite_options(options))
-        if options.output:
-            write_json(Path(options.output), report)
-    except (InputError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+        options = _parser(program).parse_args(rest)
+    except SystemExit as finished:  # argparse has printed its help, or what is wrong
+        return int(finished.code or 0)
+    return cli.one_line_errors(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    if options.output:
+        _check_output(Path(options.output))
+    (report, table) = suites.run(options.suite, _suite_options(options))
+    if options.output:
+        write_json(Path(options.output), report)
     print(f'{report["device"]}, {report["cpus"]} CPU cores; {json.dumps(report["versions"])}')
     widths = [max(len(row[column]) for row in table if len(row) > column) for column in range(len(table[0]))]
     for row in table:
         print('  '.join(cell.rjust(width) for cell, width in zip(row, widths, strict=False)))
-    return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=program, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--suite', required=True, help=', '.join(suites.SUITES))
     parser.add_argument('--output', help='a JSON file for all numbers; without it, only the table is printed')
     parser.add_argument('--peer', help=f'compare with {", ".join(PEERS)}, on the CPU')

@@ -80,14 +80,7 @@ def write_report(workdir: str | Path, results: Results | None = None) -> Path:
 
 
 def read(workdir: Path) -> Results | None:
-    """What `results.json` of a run directory holds; None if it is missing or damaged.
-
-    Raises:
-      InputError: a folder is in its place, or in that of `report.md`.
-    """
-    for name in ('results.json', 'report.md'):
-        if (workdir / name).is_dir():
-            raise InputError(f'{workdir / name} is a folder, and the run writes a file of that name; remove it')
+    """What `results.json` of a run directory holds; None if it is missing or damaged."""
     try:
         results = json.loads((workdir / 'results.json').read_text(encoding='utf-8'))
     except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError, RecursionError):
