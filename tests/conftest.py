@@ -1,6 +1,5 @@
 """Strict JAX for all tests: eight virtual devices, and broadcasting between ranks is an error."""
 
-import contextlib
 import gc
 import os
 import tempfile
@@ -29,8 +28,9 @@ os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {_QUICK.get(jax.__
 # Tracing makes many objects and hardly a cycle of them: to look for cycles seldom takes up to a tenth off.
 gc.set_threshold(100_000, 20, 20)
 
-from cckd_jax import config as settings, data, experiment
-from cckd_jax.studies.jobs import override
+from helpers import digits_config, optimised
+
+from cckd_jax import data, experiment
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -38,17 +38,6 @@ def _programs_freed():
     # A compiled program takes up mapped regions, of which Linux grants a process 65,530: past them XLA crashes.
     yield
     jax.clear_caches()
-
-
-@contextlib.contextmanager
-def optimised():
-    """For what trains so long that running programs takes more time than compiling them."""
-    before = jax.config.read('jax_disable_most_optimizations')
-    jax.config.update('jax_disable_most_optimizations', False)
-    try:
-        yield
-    finally:
-        jax.config.update('jax_disable_most_optimizations', before)
 
 
 @pytest.fixture(scope='session')
@@ -61,38 +50,11 @@ def digits():
     return data.load('digits')
 
 
-def digits_config(**fields):
-    """A small run on digits that learns; fields by dotted name, those of a teacher by its index."""
-    small = {
-        'batch_size': 64,
-        'alpha': 0.05,
-        'teacher.epochs': 15,
-        'student.epochs': 16,
-        'attack.samples': 200,
-        'evaluate.calibration': False,
-    }
-    return override(settings.default(), {**small, **fields})
-
-
-def tiny_config(**fields):
-    """A run of a second on digits, whose networks hardly learn."""
-    tiny = {
-        'teacher.model': 'helpers:Flat',
-        'student.model': 'helpers:Flat',
-        'dataset.examples': 128,
-        'batch_size': 32,
-        'teacher.epochs': 1,
-        'student.epochs': 1,
-        'attack.samples': 16,
-    }
-    return digits_config(**{**tiny, **fields})
-
-
 @pytest.fixture(scope='session')
-def trained(tmp_path_factory, worker_id, one_device):
+def trained(tmp_path_factory, one_device):
     """A finished run, whose teacher and separately trained student other tests reuse."""
     own = tmp_path_factory.getbasetemp()
-    workdir = (own if worker_id == 'master' else own.parent) / 'trained'
+    workdir = (own.parent if 'PYTEST_XDIST_WORKER' in os.environ else own) / 'trained'
     # Of all workers the first trains it: run again, a finished run is left as it is.
     with FileLock(workdir.with_suffix('.lock')), optimised():
         experiment.run(digits_config(method='cckd_t_reg'), workdir, devices=one_device)

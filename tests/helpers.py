@@ -1,5 +1,6 @@
-"""Independent reference maths in numpy float64, and small things that several tests build."""
+"""Independent reference maths in numpy float64, and small configs, networks and steps that several tests build."""
 
+import contextlib
 import dataclasses
 import functools
 
@@ -9,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cckd_jax import models, training
+from cckd_jax import config as settings, models, training
 from cckd_jax.data import Split
 from cckd_jax.methods import METHODS, Gate
 from cckd_jax.models import layers
+from cckd_jax.studies.jobs import override
 
 
 def softmax(logits, temperature=1.0):
@@ -173,3 +175,41 @@ def points_in_ball(images, epsilon, count, seed=0):
     offsets = random.uniform(-1, 1, (count, *images.shape))
     offsets[::2] = np.sign(offsets[::2])
     return jnp.asarray(np.clip(np.asarray(images) + epsilon * offsets, 0, 1), jnp.float32)
+
+
+@contextlib.contextmanager
+def optimised():
+    """For what trains so long that running programs takes more time than compiling them."""
+    before = jax.config.read('jax_disable_most_optimizations')
+    jax.config.update('jax_disable_most_optimizations', False)
+    try:
+        yield
+    finally:
+        jax.config.update('jax_disable_most_optimizations', before)
+
+
+def digits_config(**fields):
+    """A small run on digits that learns; fields by dotted name, those of a teacher by its index."""
+    small = {
+        'batch_size': 64,
+        'alpha': 0.05,
+        'teacher.epochs': 15,
+        'student.epochs': 16,
+        'attack.samples': 200,
+        'evaluate.calibration': False,
+    }
+    return override(settings.default(), {**small, **fields})
+
+
+def tiny_config(**fields):
+    """A run of a second on digits, whose networks hardly learn."""
+    tiny = {
+        'teacher.model': 'helpers:Flat',
+        'student.model': 'helpers:Flat',
+        'dataset.examples': 128,
+        'batch_size': 32,
+        'teacher.epochs': 1,
+        'student.epochs': 1,
+        'attack.samples': 16,
+    }
+    return digits_config(**{**tiny, **fields})

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import digits_config
-from helpers import Flat, softmax
+from helpers import Flat, digits_config, softmax
 
 from cckd_jax import data, evaluation, experiment, models
 from cckd_jax.errors import InputError

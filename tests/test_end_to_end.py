@@ -1,12 +1,15 @@
 """Real runs on real images, to a real accuracy."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from conftest import digits_config, optimised
+from helpers import digits_config, optimised
 
 from cckd_jax import experiment
 from cckd_jax.errors import InputError
@@ -14,6 +17,8 @@ from cckd_jax.methods import METHODS
 from cckd_jax.report.metrics import read_rows
 from cckd_jax.training import load_network
 from cckd_jax.training.significance import Significance, save
+
+ROOT = Path(__file__).parents[1]
 
 # Those that look around a sample take ten times as long; test_around_runs.py has them on a smaller network.
 AT_THE_SAMPLE = [name for name, method in METHODS.items() if 'epsilon' not in method.hyperparameters]
@@ -33,15 +38,27 @@ def test_every_method_distils_digits(method, trained, significance, tmp_path, on
             'method': method,
             'teacher.checkpoint': str(trained / 'teacher'),
             'attack.checkpoint': str(trained / 'separate'),
-            'significance.file': str(significance) if 'significance' in METHODS[method].needs else None,
-            **(second if METHODS[method].several else {}),
+            'significance.file': str(significance) if METHODS[method].weighting else None,
+            **(second if METHODS[method].teachers == 'several' else {}),
         }
     )
     student = experiment.run(config, tmp_path / 'run', devices=one_device)['student']
     assert student['test_accuracy'] > 0.92
     assert student['samples_in_all'] == 16 * 1437
-    assert (student['samples_presented'] < student['samples_in_all']) == ('significance' in METHODS[method].needs)
+    assert (student['samples_presented'] < student['samples_in_all']) == (METHODS[method].weighting is not None)
     assert (student['samples_used'] < student['samples_presented']) == (METHODS[method].gate is not None)
+
+
+def test_a_run_at_the_compiler_settings_that_users_have(tmp_path):
+    # The other tests compile with fewer passes (conftest.py).
+    ours = ('JAX_DISABLE_MOST_OPTIMIZATIONS', 'JAX_COMPILATION_CACHE_DIR', 'JAX_NUMPY_RANK_PROMOTION', 'XLA_FLAGS')
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    command = [sys.executable, 'launch/main.py', '--config=configs/digits_lenet.py', f'--workdir={tmp_path / "run"}']
+    fewer = ['--config.teacher.epochs=12', '--config.student.epochs=14', '--config.separate.enabled=false']
+    subprocess.run([*command, *fewer], cwd=ROOT, env=environment, check=True, capture_output=True)
+    results = json.loads((tmp_path / 'run' / 'results.json').read_text())
+    assert results['student']['test_accuracy'] > 0.92
+    assert results['teacher']['test_accuracy'] > 0.92
 
 
 @pytest.fixture

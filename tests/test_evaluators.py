@@ -7,7 +7,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import digits_config
+from helpers import digits_config
 
 from cckd_jax import cli, evaluation, evaluators, experiment
 from cckd_jax.errors import InputError

@@ -4,8 +4,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from conftest import digits_config
-from helpers import assert_trees_equal
+from helpers import assert_trees_equal, digits_config
 
 from cckd_jax import experiment, training
 from cckd_jax.errors import InputError

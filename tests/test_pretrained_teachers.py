@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import digits_config
+from helpers import digits_config
 from ml_collections import ConfigDict
 
 from cckd_jax.errors import InputError

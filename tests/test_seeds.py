@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import digits_config, tiny_config
+from helpers import digits_config, tiny_config
 
 from cckd_jax.studies import engine, seeds, tables
 from cckd_jax.studies.jobs import Job

@@ -4,8 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import digits_config
-from helpers import Bench, assert_trees_close, method_named
+from helpers import Bench, assert_trees_close, digits_config, method_named
 from hypothesis import given, settings, strategies as st
 
 from cckd_jax import selection, training

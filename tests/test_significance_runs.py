@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from conftest import digits_config
+from helpers import digits_config
 
 from cckd_jax import data, experiment, selection, training
 from cckd_jax.errors import InputError

@@ -13,7 +13,7 @@ import types
 from pathlib import Path
 
 import pytest
-from conftest import tiny_config
+from helpers import tiny_config
 
 from cckd_jax import cli, config as settings
 from cckd_jax.errors import InputError

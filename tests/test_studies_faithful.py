@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import digits_config
+from helpers import digits_config
 
 from cckd_jax.cli import configured
 from cckd_jax.errors import InputError

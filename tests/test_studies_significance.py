@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import digits_config
+from helpers import digits_config
 
 from cckd_jax.cli import configured
 from cckd_jax.errors import InputError

@@ -5,8 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import digits_config
-from helpers import assert_trees_equal
+from helpers import assert_trees_equal, digits_config
 from test_loop import final_state, untimed
 
 from cckd_jax import config as settings, experiment

@@ -1,5 +1,5 @@
 import pytest
-from conftest import digits_config
+from helpers import digits_config
 
 from cckd_jax import config as settings
 from cckd_jax.errors import InputError
