@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cckd_jax.benchmark import command, jobs, suites, workers
+from cckd_jax.benchmark import command, suites, workers
 from cckd_jax.errors import InputError
 
 LAUNCH = Path(__file__).parents[1] / 'launch' / 'benchmark.py'
@@ -125,14 +125,6 @@ def test_the_old_name_of_the_suite_robustness_is_kept(monkeypatch, options):
 def test_devices_that_do_not_fit_are_refused(suite, fields, machine, message, options):
     with pytest.raises(InputError, match=message):
         suites._check_devices(suite, options._replace(**fields), {'device': 'a device', **machine})
-
-
-@pytest.mark.parametrize(
-    ('mode', 'on_cpu', 'scan'),
-    [('masked', False, True), ('compact', False, True), ('recheck', False, False), ('masked', True, False)],
-)
-def test_accelerators_scan_unless_samples_rest(mode, on_cpu, scan):
-    assert jobs.choose_step(mode, on_cpu)[1] == scan
 
 
 @pytest.mark.parametrize(

@@ -478,7 +478,7 @@ def test_a_crop_beyond_the_image_is_refused():
         data.augmentation(crop=5, image_shape=(4, 6, 1))
     with pytest.raises(InputError, match=r'augmentation.crop=5 must be in \[0, 4\] for images of 4x6'):
         data.augmentation(crop=5)(keys(2), jnp.zeros((2, 4, 6, 1)))
-    with pytest.raises(InputError, match=r'augmentation.crop=-1 must be a whole number from 0 to 2^31 - 1'):
+    with pytest.raises(InputError, match=r'augmentation.crop=-1 must be 0 or above'):
         data.augmentation(crop=-1)
 
 

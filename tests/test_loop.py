@@ -9,8 +9,9 @@ from helpers import assert_trees_equal, digits_config
 from cckd_jax import experiment, training
 from cckd_jax.errors import InputError
 from cckd_jax.experiment.workdir import lock_workdir
+from cckd_jax.methods import METHODS, SELF_REGULATED_RECHECK
 from cckd_jax.report.metrics import MetricsWriter, read_rows
-from cckd_jax.training import optimizers
+from cckd_jax.training import choice, optimizers
 
 SHORT = {'teacher.epochs': 3, 'student.epochs': 4, 'dataset.examples': 256, 'save_seconds': 0.0}
 
@@ -184,3 +185,11 @@ def test_the_step_schedule_is_that_of_240_epochs():
     for epochs, before, after in ((150, 0.05, 0.005), (180, 0.005, 5e-4), (210, 5e-4, 5e-5)):
         np.testing.assert_allclose([rate(epochs * steps - 1), rate(epochs * steps)], [before, after], rtol=1e-5)
     assert (rate(0), rate(240 * steps)) == (pytest.approx(0.05), pytest.approx(5e-5))
+
+
+def test_accelerators_take_many_steps_per_call_unless_samples_are_skipped(monkeypatch):
+    rechecked = METHODS['cckd_t_reg'].with_gate(SELF_REGULATED_RECHECK)
+    assert training.steps_per_call(METHODS['cckd_t_reg'], jax.devices()) == 1
+    monkeypatch.setattr(choice, '_on_cpu', lambda devices: False)
+    assert training.steps_per_call(METHODS['cckd_t_reg'], jax.devices()) == 100
+    assert training.steps_per_call(rechecked, jax.devices()) == 1

@@ -109,9 +109,9 @@ def test_a_network_by_import_path(monkeypatch):
 @pytest.mark.parametrize(
     ('name', 'options', 'said'),
     [
-        ('no.such.module:net', {}, "'no.such.module:net' does not resolve: No module named 'no'"),
-        ('cckd_jax.models:Nothing', {}, 'does not resolve'),
-        (':net', {}, 'does not resolve'),
+        ('no.such.module:net', {}, "'no.such.module:net' cannot be imported: No module named 'no'"),
+        ('cckd_jax.models:Nothing', {}, 'cannot be imported'),
+        (':net', {}, 'cannot be imported'),
         ('builtins:dict', {}, 'is a dict, not a Flax Linen module'),
         ('lenet5', {'wdth': 2}, r"cannot create model 'lenet5' with .*unexpected keyword argument 'wdth'"),
     ],

@@ -361,19 +361,19 @@ STUDY = dataclasses.replace(STUDY, jobs=jobs_that_fail)
     [
         ([], '--study is missing; there are: significance, teachers, faithful, seeds'),
         (['--study=significanse', '--workdir=a'], "unknown study 'significanse' .did you mean 'significance'"),
-        (['--study=absent:STUDY', '--workdir=a'], 'cannot import the study absent:STUDY'),
+        (['--study=absent:STUDY', '--workdir=a'], "study 'absent:STUDY' cannot be imported"),
         (['--study=json:loads', '--workdir=a'], 'json:loads is function, not a cckd_jax.studies.study.Study'),
         (['--study=seeds'], '--workdir is missing; for example --workdir=runs/study'),
         (['--study=seeds', '--workdir=a', '--config.seed=3'], '--config.seed is set by --seeds'),
         (
             ['--study=seeds', '--workdir=a', '--configs=digit_lenet'],
-            "no config 'digit_lenet' .did you mean 'digits_lenet'",
+            "unknown config 'digit_lenet' .did you mean 'digits_lenet'",
         ),
         (['--study=seeds', '--workdir=a', '--configs=digits_lenet,digits_lenet:smoke'], 'names a config twice'),
         (['--study=seeds', '--workdir=a', '--seeds=0'], 'seeds=0 must be above 0; set --seeds'),
         (['--study=seeds', '--workdir=a', '--processes=0'], 'processes=0 must be above 0; set --processes'),
-        (['--study=seeds', '--workdir=a', '--methods=kdd'], "error: digits_lenet/seed0/kdd: unknown method 'kdd'"),
-        (['--study=seeds', '--workdir=a', '--worse=epochs'], "unexpected argument '--worse=epochs'"),
+        (['--study=seeds', '--workdir=a', '--methods=kdd'], "unknown method 'kdd' .did you mean 'kd'"),
+        (['--study=seeds', '--workdir=a', '--worse=epochs'], "unexpected flag '--worse=epochs'"),
     ],
 )
 def test_a_command_line_that_cannot_be(monkeypatch, tmp_path, capsys, arguments, message):

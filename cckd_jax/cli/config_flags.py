@@ -113,10 +113,15 @@ def parse_run(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
     flags.DEFINE_multi_string('workdir', [], 'The run directory.', flag_values=values)
     settings = parse(values, arguments)
     config = configured(_only(values, 'config', 'digits_lenet'), settings)
-    for name in config_defaults.ignored_hyperparameters(config, settings):
-        log(f'ignoring {name}={config[name]}: method {config.method} has no such hyper-parameter')
     workdir = _only(values, 'workdir', 'runs/digits')
     expand(workdir)
+    ignored = config_defaults.ignored_hyperparameters(config, settings)
+    if ignored:
+        from cckd_jax import config_check  # A misspelt setting is reported before JAX is imported.
+
+        config_check.check(config)
+    for name in ignored:
+        log(f'ignoring {name}={config[name]}: method {config.method} has no such hyper-parameter')
     return config, workdir
 
 
