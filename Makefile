@@ -5,7 +5,7 @@ PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check --constrain
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 STAMP := $(VENV)/python$(VERSION)
 
-.PHONY: demo test golden clean
+.PHONY: demo test golden readme clean
 
 # Distil on the embedded digits: no data to fetch, a minute on two cores.
 demo: $(STAMP)-run
@@ -19,6 +19,10 @@ test: $(STAMP)-test
 # Only after a change that is meant to change numbers.
 golden: $(STAMP)-test
 	$(VENV)/bin/python tests/golden.py
+
+# The tables of the documentation that the code determines.
+readme: $(STAMP)-test
+	$(VENV)/bin/python tests/tables.py
 
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
