@@ -1,10 +1,10 @@
-"""Recipes that several config files share, so that each file shows only what is its own."""
+"""Recipes that several config files share."""
 
 from ml_collections import ConfigDict
 
 from cckd_jax import config as base
 
-# Students that CRD's code trains at 0.01, where all others have 0.05.
+# Students that CRD's code trains at a learning rate of 0.01; it trains all others at 0.05.
 _SLOW = ('mobilenetv2', 'shufflenetv1', 'shufflenetv2')
 # Options that make a network small enough for `smoke`.
 _NARROW = {
@@ -21,20 +21,24 @@ _NARROW = {
 
 
 def ca_mkd(teacher: str, student: str, variant: str = '') -> ConfigDict:
-    """CIFAR-100 as the code of CA-MKD trains on it (arXiv:2201.00007, https://github.com/Rorozhl/CA-MKD).
+    """CIFAR-100 with the recipe of CA-MKD's code (arXiv:2201.00007, https://github.com/Rorozhl/CA-MKD).
 
-    240 epochs of batches of 64; SGD with momentum 0.9, a tenth of the rate after 150, 180 and 210 epochs, weight decay
-    5e-4; random crops of images with 4 pixels around them, and flips. Not as there: pixels are x/255 and no more,
-    teachers have Nesterov's momentum too, and the last epoch's weights are used, not the best on the test set. There is
-    no attack there: CIFAR-10's of the CCKD paper is used.
+    240 epochs with batches of 64; SGD with momentum 0.9 and weight decay 5e-4; the learning rate is divided by 10 after
+    150, 180 and 210 epochs; random crops from images padded by 4 pixels, and flips. Differences from that code: pixels
+    are scaled to [0, 1] and not normalized further, teachers also train with Nesterov's momentum, and the weights of
+    the last epoch are used, not those with the best test accuracy. That code has no attack; the attack is the one of
+    the CCKD paper for CIFAR-10.
 
     Args:
-      teacher: a key of `cckd_jax.models.MODELS`.
-      student: another.
-      variant: nothing, or `smoke`.
+      teacher: a key of `cckd_jax.models.MODELS`; three teachers differ by seed.
+      student: a key of `cckd_jax.models.MODELS`.
+      variant: empty, or `smoke`.
+
+    Returns:
+      The config.
 
     Raises:
-      InputError: there is no such variant.
+      InputError: the variant is unknown.
 
     >>> ca_mkd('resnet32x4', 'vgg8').student.learning_rate
     0.05
@@ -48,31 +52,39 @@ def ca_mkd(teacher: str, student: str, variant: str = '') -> ConfigDict:
     config.optimizer.name = 'sgd'
     config.optimizer.schedule = 'step'
     config.optimizer.weight_decay = 5e-4
+    config.method = 'ca_mkd'
+    config.num_teachers = 3
+    config.teacher.model = teacher
+    config.teacher.epochs = 240
+    config.teacher.learning_rate = 0.05
     config.student.model = student
     config.student.epochs = 240
     config.student.learning_rate = config.separate.learning_rate = 0.01 if student in _SLOW else 0.05
     config.attack.epsilon = 0.15
     config.attack.samples = 2500
-    _set_teachers(config, teacher)
     config = base.variant(config, variant)
     if variant == 'smoke':
-        for part in (config.teacher, config.student):
-            part.options.update(_NARROW[part.model])
+        for network_config in (config.teacher, config.student):
+            network_config.options.update(_NARROW[network_config.model])
     return config
 
 
 def faithful(dataset: str, attack_epsilon: float, variant: str = '') -> ConfigDict:
-    """LeNet-5, trained so that intervals certify it within 0.1 of a pixel, teaches LeNet-5-Half against a certificate.
+    """LeNet-5 with certified training teaches LeNet-5-Half against a certified bound of their confidence gap.
 
-    A reading of Faithful KD (arXiv:2306.04431), whose body could not be had: the settings are ours.
+    This is our interpretation of Faithful KD (arXiv:2306.04431). Only its abstract was available, and the settings are
+    ours: both networks train with interval bounds at epsilon = 0.1.
 
     Args:
-      dataset: of 28x28 images, by its name in TFDS.
-      attack_epsilon: of the transferred attack, as the CCKD paper has it on that data set.
-      variant: nothing, or `smoke`.
+      dataset: name in TFDS of a data set of 28x28 images.
+      attack_epsilon: radius of the transferred attack, the CCKD paper's value for the data set.
+      variant: empty, or `smoke`.
+
+    Returns:
+      The config.
 
     Raises:
-      InputError: there is no such variant.
+      InputError: the variant is unknown.
 
     >>> faithful('mnist', 0.15).teacher.robust
     'ibp'
@@ -93,12 +105,3 @@ def faithful(dataset: str, attack_epsilon: float, variant: str = '') -> ConfigDi
     config.evaluate.faithfulness = True
     config.evaluate.epsilons = (0.02, 0.05, 0.1)
     return base.variant(config, variant)
-
-
-def _set_teachers(config: ConfigDict, model: str) -> None:
-    # The paper's three teachers differ by seed.
-    config.method = 'ca_mkd'
-    config.num_teachers = 3
-    config.teacher.model = model
-    config.teacher.epochs = 240
-    config.teacher.learning_rate = 0.05

@@ -1,6 +1,7 @@
-r"""CIFAR-100, three ResNet-32x4 teach VGG-8 by CA-MKD, after the recipe of its code (arXiv:2201.00007).
+r"""CIFAR-100, three ResNet-32x4 teach VGG-8 by CA-MKD, with the recipe of its code (arXiv:2201.00007).
 
-The pair is that of the official scripts. Expected accuracy: not established. Time: not measured; for a GPU.
+The pair is the one that the official scripts train. Expected accuracy: unknown. Not run at full length, and the time is
+not measured; for a GPU.
 
 python launch/main.py --config=configs/cifar100_resnet32x4_vgg8.py --workdir=runs/resnet32x4_vgg8 \
     --config.dataset.data_dir=DIR

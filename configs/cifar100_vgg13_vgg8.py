@@ -1,7 +1,7 @@
-r"""CIFAR-100, three VGG-13 teach VGG-8 by CA-MKD, after the recipe of its code (arXiv:2201.00007).
+r"""CIFAR-100, three VGG-13 teach VGG-8 by CA-MKD, with the recipe of its code (arXiv:2201.00007).
 
-That the paper has this pair is a reading of ours: its body could not be had, and the official scripts name another pair
-alone. Expected accuracy: not established. Time: not measured; for a GPU.
+We assume that the paper compares this pair: its tables were not available, and the official scripts train another pair.
+Expected accuracy: unknown. Not run at full length, and the time is not measured; for a GPU.
 
 python launch/main.py --config=configs/cifar100_vgg13_vgg8.py --workdir=runs/vgg13_vgg8 \
     --config.dataset.data_dir=DIR

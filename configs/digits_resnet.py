@@ -1,4 +1,6 @@
-"""ResNet-34 teaches ResNet-18 on the embedded digits in colour: the path of SVHN with no data to fetch, for a GPU.
+"""The embedded digits in colour, ResNet-34 to ResNet-18: the same networks and steps as SVHN, without a download.
+
+Only `:smoke` has been run; the time is not measured. For a GPU.
 
 python launch/main.py --config=configs/digits_resnet.py --workdir=runs/digits_resnet
 """

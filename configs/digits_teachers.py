@@ -1,10 +1,11 @@
-"""Three LeNet-5 of different seeds and a small AlexNet teach LeNet-5-Half on the embedded digits, by CA-MKD.
+"""The embedded digits, four teachers to LeNet-5-Half by CA-MKD: three LeNet-5 of different seeds and a narrow AlexNet.
 
-Expected, from one run: teachers .975, .972, .983 and .989, student .981, alone .978. A minute on two cores.
+Measured once: teachers .9750, .9722, .9833 and .9889; student .9806, and .9778 without a teacher. 51 seconds on two
+cores.
 
 python launch/main.py --config=configs/digits_teachers.py --workdir=runs/digits_teachers
 
-The others are --config.method=aver, ebkd, aekd and fitnet_mkd; a teacher is changed by its index, from 0:
+Other methods are --config.method=aver, ebkd, aekd and fitnet_mkd. A teacher is changed by its index, counted from 0:
 --config.teachers.3.model=lenet5_half, or --config.teachers.0.label_noise=0.5 for one that learns from wrong labels.
 """
 

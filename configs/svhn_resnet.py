@@ -1,7 +1,8 @@
 """SVHN, ResNet-34 to ResNet-18: the last row of the CCKD paper's Table 1, at its settings.
 
-Expected (arXiv:2107.06993, Table 5): teacher .9464; separate .9445, cckd_l .9522, cckd_t .9539, cckd_t_reg .9531. The
-paper gives no alpha and no attack for SVHN: 0.01 is its value for MNIST and Fashion-MNIST, the attack is CIFAR-10's.
+The paper (arXiv:2107.06993, Table 5): teacher .9464; separate .9445, cckd_l .9522, cckd_t .9539, cckd_t_reg .9531. It
+states no alpha and no attack for SVHN: 0.01 is its value for MNIST and Fashion-MNIST, and the attack is the one of
+CIFAR-10. Not run at full length here, and the time is not measured; for a GPU.
 
 python launch/main.py --config=configs/svhn_resnet.py --config.dataset.data_dir=DIR --workdir=runs/svhn_resnet
 """
