@@ -93,7 +93,7 @@ def test_a_description_tells_where_values_come_from(capsys):
     assert rows['precision'] == ('float32', 'default')
     assert command.main(['describe', 'digits_lenet']) == 0
     output = capsys.readouterr().out
-    assert 'LeNet-5 teaches LeNet-5-Half' in output
+    assert 'LeNet-5 to LeNet-5-Half' in output
     assert settings_help.SETTINGS['batch_size'] in output
 
 
