@@ -44,41 +44,52 @@ def test_python_blocks_run(page):
         exec(compile(block, page, 'exec'), {'__name__': 'block'})
 
 
-def test_examples_of_the_readme_run_from_one_file_of_the_user(tmp_path):
-    assert len(examples()) == 3
-    assert all(len(block.splitlines()) < 30 for block in examples())
-    (tmp_path / OWN_FILE).write_text('\n\n'.join(examples()))
-    (arguments,) = (command for command in commands(README) if '--config.method=my_methods:DKD' in command)
-    arguments = arguments[1:]
-    arguments[arguments.index('--config=digits_lenet')] = '--config=digits_lenet:smoke'
-    own = [argument for argument in arguments if argument.startswith('--config.')]
-    assert own == [
-        '--config.method=my_methods:DKD',
-        '--config.beta=4',
-        '--config.gate=my_methods:HARD',
-        '--config.evaluate.extra=my_methods:SPREAD',
-    ]
+@pytest.fixture(scope='module')
+def own_run(tmp_path_factory):
+    """The run directory of the command that the README shows for its examples, with smaller networks."""
+    folder = tmp_path_factory.mktemp('own')
+    (folder / OWN_FILE).write_text('\n\n'.join(examples()))
+    (command,) = (command for command in commands(README) if '--config.method=my_methods:DKD' in command)
+    arguments = [word.replace('--config=digits_lenet', '--config=digits_lenet:smoke') for word in command[1:]]
     small = [f'--config.{name}.{setting}' for name in NETWORKS for setting in ('model=helpers:Flat', 'epochs=1')]
     less = ['--config.separate.enabled=false', '--config.evaluate.calibration=false', '--config.dataset.examples=128']
     values = ['--config.level=0.8', '--config.target_weight=0.5']
     done = subprocess.run(
         [sys.executable, '-m', 'cckd_jax', *arguments, *values, *small, *less],
-        cwd=tmp_path,
+        cwd=folder,
         env={**os.environ, 'PYTHONPATH': f'{ROOT}{os.pathsep}{ROOT / "tests"}', 'JAX_NUM_CPU_DEVICES': '1'},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    run = tmp_path / 'runs' / 'dkd'
-    results = json.loads((run / 'results.json').read_text())
+    return folder / 'runs' / 'dkd'
+
+
+def test_the_examples_are_short():
+    assert [len(block.splitlines()) < 30 for block in examples()] == [True] * 3
+
+
+def test_method_and_gate_of_the_readme_run_with_their_hyperparameters(own_run):
+    results = json.loads((own_run / 'results.json').read_text())
     expected = {'temperature': 4.0, 'target_weight': 0.5, 'beta': 4.0, 'level': 0.8}
     assert expected.items() <= results['hyperparameters'].items()
-    assert results['SPREAD'].keys() == {'teacher', 'student'}
-    report = (run / 'report.md').read_text()
-    assert f'| student | {results["SPREAD"]["student"]:.3f} |' in report
+
+
+def test_the_evaluator_of_the_readme_adds_numbers_a_table_and_a_figure(own_run):
+    section = json.loads((own_run / 'results.json').read_text())['SPREAD']
+    assert section.keys() == {'teacher', 'student'}
+    report = (own_run / 'report.md').read_text()
+    assert f'| student | {section["student"]:.3f} |' in report
     assert '(figures/spread.png)' in report
-    assert (run / 'figures' / 'spread.png').read_bytes().startswith(b'\x89PNG')
+    assert (own_run / 'figures' / 'spread.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_a_trained_network_is_loaded_as_the_page_on_settings_shows(own_run):
+    (block,) = python_blocks((ROOT / 'docs' / 'settings.md').read_text())
+    namespace = {}
+    exec(block.replace('runs/digits', str(own_run)), namespace)
+    assert namespace['logits'].shape == (360, 10)
 
 
 @pytest.mark.parametrize(('page', 'name'), [(page, name) for page, tables in TABLES.items() for name in tables])
