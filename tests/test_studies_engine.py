@@ -1,6 +1,7 @@
 """The engine of all studies: dependencies, failures, resuming, shards, records and tables."""
 
 import csv
+import dataclasses
 import json
 import os
 import re
@@ -18,10 +19,10 @@ from helpers import tiny_config
 from cckd_jax import cli, config as settings
 from cckd_jax.errors import InputError
 from cckd_jax.io import write_json
-from cckd_jax.statistics import Estimate, estimate, paired_difference, verdict
 from cckd_jax.studies import command, engine, execution, summary, tables
 from cckd_jax.studies.execution import Schedule
 from cckd_jax.studies.jobs import Job, parse_shard, select_shard
+from cckd_jax.studies.statistics import Estimate, estimate, paired_difference, verdict
 from cckd_jax.studies.study import Column, Option, Study
 from cckd_jax.studies.worker import decode_config
 
@@ -285,7 +286,7 @@ def test_without_pairs_every_row_is_compared_with_the_first():
 
 def test_an_estimate_agrees_with_hand_computed_values():
     # The standard deviation of 0.90, 0.92, 0.97 is sqrt(0.0013); t at 97.5 % with two degrees of freedom is 4.3027.
-    (mean, half_width, count) = estimate([0.90, 0.92, 0.97])
+    (mean, half_width, count) = dataclasses.astuple(estimate([0.90, 0.92, 0.97]))
     assert (mean, count) == (pytest.approx(0.93), 3)
     assert half_width == pytest.approx(4.3027 * (0.0013 / 3) ** 0.5, rel=1e-4)
     assert estimate([0.5]) == Estimate(0.5, None, 1)

@@ -1,10 +1,11 @@
 """Records of the finished runs of a study, their means over seeds, and differences within seeds."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cckd_jax.statistics import estimate, paired_difference, verdict
 from cckd_jax.studies.jobs import Job
+from cckd_jax.studies.statistics import estimate, paired_difference, verdict
 from cckd_jax.studies.study import Study
 
 Record = dict[str, Any]
@@ -62,7 +63,9 @@ def summarize(study: Study, records: Sequence[Record]) -> dict[str, Any]:
                 difference = paired_difference(*values)
                 if difference is not None:
                     names = {'row': row, 'against': against, 'measure': measure}
-                    differences.append({**key, **names, **difference._asdict(), 'verdict': verdict(difference)})
+                    differences.append(
+                        {**key, **names, **dataclasses.asdict(difference), 'verdict': verdict(difference)}
+                    )
     return {'rows': rows, 'differences': differences, 'runs': [dict(record) for record in records]}
 
 
@@ -86,4 +89,5 @@ def _grouped(study: Study, records: Sequence[Record]) -> list[tuple[dict[str, An
 
 
 def _mean(values: Sequence[float | None]) -> dict[str, Any] | None:
-    return None if None in values else estimate(values)._asdict()
+    measured = [value for value in values if value is not None]
+    return dataclasses.asdict(estimate(measured)) if len(measured) == len(values) else None

@@ -1,13 +1,14 @@
 """Means over seeds, their 95 % confidence intervals, and paired differences."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
 
-class Estimate(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Estimate:
     """The mean of `count` values and half the width of its 95 % confidence interval, None for a single value."""
 
     mean: float
@@ -55,7 +56,9 @@ def paired_difference(first: Mapping[int, float | None], second: Mapping[int, fl
     Estimate(mean=0.1, half_width=0.0, count=2)
     """
     pairs = [(first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())]
-    differences = [minuend - subtrahend for minuend, subtrahend in pairs if None not in (minuend, subtrahend)]
+    differences = [
+        minuend - subtrahend for minuend, subtrahend in pairs if minuend is not None and subtrahend is not None
+    ]
     return estimate(differences) if differences else None
 
 
