@@ -152,10 +152,6 @@ def next_visit(
     return jnp.clip(visit, epoch + 1, epoch + 1 + jnp.minimum(longest_rest, 2**30))
 
 
-# The earlier name.
-next_look = next_visit
-
-
 NORMALIZATIONS: Mapping[str, Callable[[np.ndarray, int], np.ndarray]] = {
     'epochs': lambda counts, epochs: counts / epochs,
     'max': lambda counts, epochs: counts / counts.max(),

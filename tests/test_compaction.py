@@ -11,7 +11,7 @@ from helpers import Bench, Tiny, assert_trees_close, assert_trees_equal, method_
 from cckd_jax import models, training
 from cckd_jax.methods import SELF_REGULATED_RECHECK
 from cckd_jax.models import layers
-from cckd_jax.selection import next_look
+from cckd_jax.selection import next_visit
 from cckd_jax.training.compaction import sizes
 
 ALL = np.arange(128)
@@ -138,8 +138,8 @@ def test_who_rests_is_due_when_the_threshold_could_reach_its_margin():
 
 def test_nobody_rests_longer_than_the_longest_rest():
     logits = jnp.array([[0.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 50.0, 0.0]])
-    look = lambda rest: next_look(logits, 7, alpha=0.1, longest_rest=rest, temperature=1.0).tolist()
+    visit = lambda rest: next_visit(logits, 7, alpha=0.1, longest_rest=rest, temperature=1.0).tolist()
     # The middle margin is (e^2 - 1) / (e^2 + 2) = 0.68045, which the threshold exceeds from epoch 12 on.
-    assert look(1000) == [8, 12, 1008]
-    assert look(2) == [8, 10, 10]
-    assert look(0) == [8, 8, 8]
+    assert visit(1000) == [8, 12, 1008]
+    assert visit(2) == [8, 10, 10]
+    assert visit(0) == [8, 8, 8]

@@ -94,7 +94,7 @@ def test_smoke_makes_the_networks_of_a_pair_small_and_they_take_digits(name):
     config = cli.load(f'{ROOT}/configs/{name}.py:smoke')
     for part in (config.teacher, config.student):
         module = networks.create_model(config, part, 10)
-        models.check_fits(part.model, module, (32, 32, 3), 10)
+        models.check_image_shape(part.model, module, (32, 32, 3), 10)
         variables = jax.eval_shape(module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 32, 32, 3), 'float32'))
         assert sum(leaf.size for leaf in jax.tree.leaves(variables)) < 100_000
 

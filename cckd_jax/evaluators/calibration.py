@@ -6,11 +6,10 @@ from typing import Any
 
 import jax
 import numpy as np
-import scipy.special
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from cckd_jax import evaluation
+from cckd_jax import evaluation, losses
 from cckd_jax.evaluators.base import Evaluator, load_arrays, save_arrays
 from cckd_jax.evaluators.finished_run import FinishedRun
 from cckd_jax.evaluators.predictions import Predictions
@@ -53,7 +52,7 @@ def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any]:
     for name, logits in predictions.logits.items():
         diagram = reliability(logits.astype(np.float32), labels)
         stored[f'reliability_{name}'] = np.stack([diagram.confidence, diagram.accuracy, diagram.count])
-        stored[f'label_probability_{name}'] = _label_probability(logits, labels)
+        stored[f'label_probability_{name}'] = np.asarray(losses.label_probability(logits, labels))
     save_arrays(run.workdir, 'calibration', **stored)
     return {'networks': networks, 'relative': relative, 'validation_examples': len(run.dataset.validation)}
 
@@ -164,10 +163,6 @@ def _all_errors(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
 
 def _error_cells(errors: Mapping[str, float]) -> list[str]:
     return [f'{errors[name]:.4f}' for name in _ERRORS]
-
-
-def _label_probability(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return scipy.special.softmax(logits.astype(np.float64), axis=-1)[np.arange(len(labels)), labels]
 
 
 CALIBRATION = Evaluator(measure, table, figure)

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
-from cckd_jax import data, evaluation, models, robustness
+from cckd_jax import data, evaluation, losses, models, robustness
 from cckd_jax.console import log
 from cckd_jax.evaluators.base import Evaluator, load_arrays, save_arrays
 from cckd_jax.evaluators.finished_run import FinishedRun
@@ -168,9 +168,7 @@ def _comparer(run: FinishedRun, teacher: nn.Module, student: nn.Module) -> Calla
         images = data.to_unit(pixels)
         options = {'key': robustness.example_keys(jax.random.key(run.config.seed), index), 'steps': evaluate.steps}
         logits = [network(images) for network in pair]
-        (of_teacher, of_student) = (
-            jnp.take_along_axis(jax.nn.softmax(values), labels[:, None], 1)[:, 0] for values in logits
-        )
+        (of_teacher, of_student) = (losses.label_probability(values, labels) for values in logits)
         found = evaluation.signed_attack_gaps(*pair, images, labels, epsilon, **options)
         certified = evaluation.signed_gap_bounds(*pair, images, labels, epsilon, method=evaluate.bounds)
         return {

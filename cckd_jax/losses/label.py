@@ -35,7 +35,7 @@ def label_probability(logits: chex.Array, labels: chex.Array) -> chex.Array:
 def label_log_odds(logits: chex.Array, labels: chex.Array) -> chex.Array:
     r"""The log odds of the label against all other classes.
 
-    $\log \frac{p_b}{1 - p_b} = z_{b, y_b} - \log \sum_{c \ne y_b} e^{z_{bc}}$. Unlike the probability, it keeps its
+    $\log \frac{p_b}{1 - p_b} = -\log \sum_{c \ne y_b} e^{z_{bc} - z_{b, y_b}}$. Unlike the probability, it keeps its
     precision, and its gradient, where the network is certain.
 
     Args:
@@ -56,5 +56,5 @@ def label_log_odds(logits: chex.Array, labels: chex.Array) -> chex.Array:
     indices = class_indices(labels, logits)
     logits = logits.astype(jnp.float32)
     is_label = jax.nn.one_hot(indices, logits.shape[-1], dtype=bool)
-    others = jax.nn.logsumexp(jnp.where(is_label, -jnp.inf, logits), axis=-1)
-    return jnp.take_along_axis(logits, indices[:, None], axis=-1)[:, 0] - others
+    label_logits = jnp.take_along_axis(logits, indices[:, None], axis=-1)
+    return -jax.nn.logsumexp(logits - label_logits, axis=-1, where=~is_label)

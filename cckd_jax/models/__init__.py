@@ -7,6 +7,7 @@ from cckd_jax.models.alignment import (
 )
 from cckd_jax.models.base import (
     Classifier as Classifier,
+    LogitsFn as LogitsFn,
     Network as Network,
     TrainMode as TrainMode,
     init as init,
@@ -17,7 +18,3 @@ from cckd_jax.models.registry import (
     check_image_shape as check_image_shape,
     create as create,
 )
-
-# The earlier names.
-Training = TrainMode
-check_fits = check_image_shape

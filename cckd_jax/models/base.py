@@ -2,13 +2,21 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import chex
 import flax.linen as nn
 import jax.numpy as jnp
 
+# `(values)` to values, or `(values, train)` of a `TrainAwareLayer`.
 Layer = Callable[..., chex.Array]
+
+
+class LogitsFn(Protocol):
+    """A `Network`, or any other function from images `[B, H, W, C]` in [0, 1] to logits `[B, num_classes]`."""
+
+    # Not an alias of `Callable`, which type checkers do not match with a named tuple such as `Network`.
+    def __call__(self, images: chex.Array, /) -> chex.Array: ...
 
 
 class TrainMode(NamedTuple):
@@ -132,7 +140,7 @@ class Network(NamedTuple):
 
 def init(module: nn.Module, key: chex.PRNGKey, images: chex.Array) -> dict[str, Any]:
     """Initial variables of a module of this package or of the user's own."""
-    return module.init(key, images, **_inference(module))
+    return dict(module.init(key, images, **_inference(module)))
 
 
 def train_forward(
@@ -148,10 +156,10 @@ def train_forward(
             variables, images, mode, method='logits_and_features', mutable=['batch_stats']
         )
         return logits, features, updates.get('batch_stats', {})
-    options = {'train': True} if _takes_train(module) else {}
-    (logits, updates) = module.apply(
-        variables, images, **options, rngs={'dropout': mode.keys[0]}, mutable=['batch_stats']
-    )
+    options: dict[str, Any] = {'train': True} if _takes_train(module) else {}
+    if mode.keys is not None:
+        options['rngs'] = {'dropout': mode.keys[0]}
+    (logits, updates) = module.apply(variables, images, **options, mutable=['batch_stats'])
     return logits.astype(jnp.float32), (), updates.get('batch_stats', {})
 
 

@@ -25,6 +25,3 @@ from cckd_jax.robustness.gaps import (
 from cckd_jax.robustness.inputs import example_keys as example_keys
 from cckd_jax.robustness.objectives import exact_cross_entropy as exact_cross_entropy, margin_loss as margin_loss
 from cckd_jax.robustness.ramp import ramp as ramp
-
-# Earlier name.
-odds_gap_bounds = log_odds_gap_bounds

@@ -3,8 +3,6 @@
 Values are checked if they are concrete. Under `jit` and `pmap` they are traced and cannot be checked.
 """
 
-from collections.abc import Callable
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -12,8 +10,7 @@ import numpy as np
 
 from cckd_jax.checks import check_labels, check_positive
 from cckd_jax.errors import InputError
-
-LogitsFn = Callable[[chex.Array], chex.Array]
+from cckd_jax.models import LogitsFn as LogitsFn
 
 # Loops count in int32, with and without JAX's 64-bit mode.
 _MAX_COUNT = 2**31 - 1

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from cckd_jax.checks import check_labels, check_logits
-from cckd_jax.losses import cross_entropy
+from cckd_jax.losses import cross_entropy, label_log_odds
 
 
 def exact_cross_entropy(logits: chex.Array, labels: chex.Array) -> chex.Array:
@@ -87,20 +87,14 @@ def label_margin(logits: chex.Array, labels: chex.Array) -> chex.Array:
     return jnp.max(jnp.where(own, -jnp.inf, logits), -1) - jnp.sum(jnp.where(own, logits, 0), -1)
 
 
-def label_log_odds(logits: chex.Array, labels: chex.Array) -> chex.Array:
-    r"""$\log(p_y / (1 - p_y)) = -\log \sum_{j \ne y} e^{z_j - z_y}$, `[B]`."""
-    own = jnp.take_along_axis(logits, labels[:, None], 1)
-    return -jax.nn.logsumexp(logits - own, axis=-1, where=~label_mask(labels, logits.shape[-1]))
-
-
-def label_probability(logits: chex.Array, labels: chex.Array) -> chex.Array:
-    """Probability of the label, `[B]`, with an exact gradient where it is close to 1."""
+def exact_label_probability(logits: chex.Array, labels: chex.Array) -> chex.Array:
+    """`losses.label_probability` with an exact gradient where it is close to 1, `[B]`."""
     # The derivative of `sigmoid` is p (1 - p), whose second factor would be rounded again.
-    return jnp.exp(jax.nn.log_sigmoid(label_log_odds(logits.astype(jnp.float32), labels)))
+    return jnp.exp(jax.nn.log_sigmoid(label_log_odds(logits, labels)))
 
 
 def _exact_cross_entropy(logits: chex.Array, labels: chex.Array) -> chex.Array:
-    return jax.nn.softplus(-label_log_odds(logits.astype(jnp.float32), labels))
+    return jax.nn.softplus(-label_log_odds(logits, labels))
 
 
 LOSSES: Mapping[str, Callable[[chex.Array, chex.Array], chex.Array]] = {

@@ -17,7 +17,7 @@ import optax
 
 from cckd_jax.data import Augment, to_unit
 from cckd_jax.methods import Batch, Inputs, Method, Outputs
-from cckd_jax.models import Network, Training, train_forward
+from cckd_jax.models import Network, TrainMode, train_forward
 from cckd_jax.training.state import TrainData, TrainState, as_variables
 
 AXIS = 'batch'
@@ -161,7 +161,7 @@ class TrainStep:
         return inputs._replace(perturbed=jax.lax.stop_gradient(self.method.perturb(inputs)))
 
     def _forward(self, params: Any, state: TrainState, inputs: Inputs) -> tuple[Outputs, Any]:
-        mode = Training(inputs.batch.valid, inputs.keys, AXIS)
+        mode = TrainMode(inputs.batch.valid, inputs.keys, AXIS)
         variables = {name: as_variables(params[name], state.batch_stats[name]) for name in ('student', 'extra')}
         stats = dict(state.batch_stats)
         (logits, features, stats['student']) = train_forward(self.student, variables['student'], inputs.images, mode)
@@ -197,6 +197,8 @@ def teacher_outputs(
     if 'teacher_logits' in names:
         outputs['teacher_logits'] = jnp.stack([teacher(images) for teacher in teachers], axis=1)
     if 'teacher_features' in names:
+        if method.matched_features is None:
+            raise ValueError('teacher_features are requested, and the method matches no features')
         stage = method.matched_features.stage
         outputs['teacher_features'] = tuple(teacher.features(images)[stage] for teacher in teachers)
     return outputs
@@ -255,7 +257,8 @@ def sum_over_devices(teacher_weights: Mapping[str, chex.Array]) -> Metrics:
 def _by_class(weights: chex.Array, aux: StepAux, logits: chex.Array) -> chex.Array:
     whole = jnp.sum(weights, axis=0, keepdims=True)
     relative = weights / jnp.where(whole > 0, whole, 1.0)
-    classes = jax.nn.one_hot(aux.batch.label, logits.shape[-1]) * aux.keep[:, None]
+    # `one_hot` computes in the dtype of the labels, where int8 cannot tell 128 classes apart.
+    classes = jax.nn.one_hot(aux.batch.label.astype(jnp.int32), logits.shape[-1]) * aux.keep[:, None]
     return jnp.einsum('bc,kb->ck', classes, jnp.where(aux.keep[None], relative, 0.0), precision='highest')
 
 

@@ -74,12 +74,13 @@ def ascend(
         (best, last) = jax.lax.fori_loop(0, steps, step, (best, start))
         return keep_best(best, last, objective(last))
 
-    def restart(number, best):
-        restart_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
-        return climb(best, ball.sample(restart_keys, images, epsilon))
-
     values = objective(images)
     best = (images, jnp.where(jnp.isnan(values), -jnp.inf, values))
     if keys is None:
         return climb(best, images)
+
+    def restart(number, best):
+        restart_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+        return climb(best, ball.sample(restart_keys, images, epsilon))
+
     return jax.lax.fori_loop(0, restarts, restart, best)

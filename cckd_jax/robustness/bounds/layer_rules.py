@@ -50,7 +50,8 @@ def to_operations(network: Network) -> Operations:
                 order[index : index + 2] = reversed(order[index : index + 2])
         return tuple(operation for layer in order for operation in find_rule(layer)(layer))
 
-    return network.module.apply(network.variables, method=convert)
+    operations: Any = network.module.apply(network.variables, method=convert)
+    return operations
 
 
 def find_rule(layer: Any) -> Callable[[Any], Operations]:
@@ -93,12 +94,13 @@ def _receptive_field(layer: nn.Conv | nn.Dense) -> ReceptiveField | None:
     """For convolutions with a square kernel, equal padding on all sides and no dilation, as in this package."""
     if not isinstance(layer, nn.Conv) or not isinstance(layer.padding, int):
         return None
-    if len(layer.kernel_size) != 2 or len(set(layer.kernel_size)) != 1:
+    sizes = layer.kernel_size
+    if isinstance(sizes, int) or len(sizes) != 2 or len(set(sizes)) != 1:
         return None
     dilated = any(dilation not in (1, None) for dilation in (layer.kernel_dilation, layer.input_dilation))
     if not isinstance(layer.strides, int) or dilated:
         return None
-    return ReceptiveField(layer.kernel_size[0], layer.strides, -layer.padding)
+    return ReceptiveField(sizes[0], layer.strides, -layer.padding)
 
 
 def _batch_norm(layer: layers.BatchNorm) -> Operations:

@@ -64,9 +64,12 @@ class Operation(Protocol):
         before the last; None for others.
     """
 
-    dense: bool
-    linear: bool
-    receptive_field: ReceptiveField | None
+    @property
+    def dense(self) -> bool: ...
+    @property
+    def linear(self) -> bool: ...
+    @property
+    def receptive_field(self) -> ReceptiveField | None: ...
 
     def interval(self, box: Box) -> Box:
         """The box of the outputs."""

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from cckd_jax.errors import lookup
+from cckd_jax.losses import label_log_odds
 from cckd_jax.models import Network
 from cckd_jax.robustness.bounds import propagation
 from cckd_jax.robustness.bounds.layer_rules import check_layers, to_operations
 from cckd_jax.robustness.bounds.operations import Box
 from cckd_jax.robustness.inputs import check_epsilon, check_images, check_label_range, infer_num_classes
-from cckd_jax.robustness.objectives import label_log_odds, label_mask
+from cckd_jax.robustness.objectives import label_mask
 
 
 def logit_bounds(

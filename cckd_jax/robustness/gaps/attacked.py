@@ -9,6 +9,7 @@ from collections.abc import Callable
 import chex
 import jax.numpy as jnp
 
+from cckd_jax.losses import label_log_odds
 from cckd_jax.robustness.attacks.ascent import Objective, ascend
 from cckd_jax.robustness.attacks.balls import BALLS
 from cckd_jax.robustness.gaps.certified import SignedGaps
@@ -21,7 +22,7 @@ from cckd_jax.robustness.inputs import (
     infer_common_classes,
     start_keys,
 )
-from cckd_jax.robustness.objectives import label_log_odds, label_probability
+from cckd_jax.robustness.objectives import exact_label_probability
 
 
 def attack_gap(
@@ -124,7 +125,7 @@ def signed_attack_gaps(
         return lambda points: sign * (measure(student(points), labels) - measure(teacher(points), labels))
 
     def largest(sign: float) -> chex.Array:
-        gap, guide = gap_of(label_probability, sign), gap_of(label_log_odds, sign)
+        gap, guide = gap_of(exact_label_probability, sign), gap_of(label_log_odds, sign)
         search = {'key': key, 'steps': steps, 'step_size': step_size, 'restarts': restarts}
         return jnp.maximum(
             maximize(gap, images, epsilon, **search), maximize(gap, images, epsilon, guide=guide, **search)

@@ -210,7 +210,7 @@ def _gaps(modules: tuple[nn.Module, nn.Module], variables, images, labels, epsil
     teacher, student = (propagation.bound_linear_functions(bounded, specification, classes, linear) for bounded in pair)
     pair_gap = Box(teacher.lower - student.upper, teacher.upper - student.lower)
     if linear:
-        pair_gap = pair_gap.intersect(_bound_pair(*pair, specification, classes))
+        pair_gap = pair_gap.intersect(_bound_pair(pair[0], pair[1], specification, classes))
     others = ~label_mask(labels, classes)
     least = jnp.min(jnp.where(others, pair_gap.lower, jnp.inf), -1)
     most = jnp.max(jnp.where(others, pair_gap.upper, -jnp.inf), -1)
