@@ -8,6 +8,3 @@ from tqdm import tqdm
 def log(text: str) -> None:
     """Prints a line on stderr, above any progress bar."""
     tqdm.write(text, file=sys.stderr)
-
-
-say = log  # the former name, in modules that still use it

@@ -270,7 +270,7 @@ def test_a_robust_teacher_resumes_bit_for_bit_in_its_ramp(tmp_path, one_device, 
             {'evaluate.faithfulness': True, 'student.model': 'test_bounds_refused:Unknown'},
             "the student, test_bounds_refused:Unknown: certified bounds have no rule for the layer 'GroupNorm'",
         ),
-        ({'method': 'iad', 'teacher.logits': 'a.npz'}, 'iad asks the teacher about points near the images'),
+        ({'method': 'iad', 'teacher.logits': 'a.npz'}, 'iad evaluates the teacher at points near the images'),
         (
             {'method': 'faithful_certified', 'student.model': 'test_bounds_refused:Unknown'},
             "Unknown: certified bounds have no rule for the layer 'GroupNorm'; there are rules for: Conv, Dense",

@@ -377,7 +377,7 @@ def test_paths_that_are_no_npz_are_refused(tmp_path):
     for name, message in (
         (str(tmp_path), 'cannot be used: it is a folder; give digits, a TFDS name such as mnist, or a file FILE.npz'),
         (str(tmp_path / 'images.h5'), 'cannot be used: TFDS has no such name; give digits'),
-        ('~nosuchuser/own.npz', "the home folder in '~nosuchuser/own.npz' is unknown"),
+        ('~nosuchuser/own.npz', '~nosuchuser is not the home folder of any user'),
         ('rgb.npy', 'TFDS has no such name'),
     ):
         with pytest.raises(InputError, match=message) as caught:

@@ -13,10 +13,11 @@ from helpers import digits_config, optimised
 
 from cckd_jax import experiment
 from cckd_jax.errors import InputError
+from cckd_jax.evaluators import Significance
+from cckd_jax.experiment.significance import save
 from cckd_jax.methods import METHODS
 from cckd_jax.report.metrics import read_rows
 from cckd_jax.training import load_network
-from cckd_jax.training.significance import Significance, save
 
 ROOT = Path(__file__).parents[1]
 
@@ -145,7 +146,7 @@ def test_given_logits_need_no_teacher_network_that_fits(tmp_path, one_device):
     assert results['teacher']['parameters'] is None
     assert results['teacher']['test_accuracy'] is None
     np.save(tmp_path / 'logits.npy', np.stack([logits, logits], axis=1))
-    with pytest.raises(InputError, match='holds 2 teachers, cckd_t_reg takes one'):
+    with pytest.raises(InputError, match='holds 2 teachers; cckd_t_reg takes one'):
         experiment.run(config, tmp_path / 'other', devices=one_device)
 
 

@@ -32,7 +32,7 @@ def test_a_teacher_may_be_given_as_it_is(tmp_path, digits):
     np.save(path, np.zeros((1437, 10)))
     teacher_config = ConfigDict({'logits': str(path), 'checkpoint': None})
     with pytest.raises(InputError, match='check_logits=false'):
-        teachers.read_given(run_on(digits, tmp_path, teacher_config))
+        teachers.load_pretrained(run_on(digits, tmp_path, teacher_config))
     teacher_config.check_logits = False
-    (outputs,) = teachers.read_given(run_on(digits, tmp_path, teacher_config))
+    (outputs,) = teachers.load_pretrained(run_on(digits, tmp_path, teacher_config))
     assert outputs.train.shape == (1437, 1, 10)

@@ -11,10 +11,11 @@ from helpers import digits_config
 
 from cckd_jax import data, experiment, selection, training
 from cckd_jax.errors import InputError
+from cckd_jax.evaluators import Significance
+from cckd_jax.experiment import significance as files
 from cckd_jax.experiment.significance import weights
 from cckd_jax.report.metrics import read_rows
-from cckd_jax.training import choice, significance as files
-from cckd_jax.training.significance import Significance
+from cckd_jax.training import choice
 
 
 @pytest.fixture(scope='module')
@@ -222,9 +223,9 @@ def test_the_report_shows_significance(gated, trained):
         (
             {'method': 'significance'},
             'significance needs the significance of samples, and the teacher is not self-regulated; '
-            'train one with --config.teacher.self_regulate=true, or give --config.significance.file',
+            'train a teacher with --config.teacher.self_regulate=true, or give --config.significance.file',
         ),
-        ({'method': 'hybrid', 'teacher.logits': 'a.npz'}, 'teacher.logits have none; train one with'),
+        ({'method': 'hybrid', 'teacher.logits': 'a.npz'}, 'teacher.logits do not contain; train a teacher with'),
         ({'teacher.logits': 'a.npz', 'teacher.self_regulate': True}, 'needs a teacher that is trained'),
         ({'teacher.alpha': 0.1}, 'teacher.alpha has no effect without teacher.self_regulate; set --config.teacher'),
         ({'teacher.alpha': -0.1, 'teacher.self_regulate': True}, 'teacher.alpha=-0.1 must be in .0, 10000.'),
@@ -298,7 +299,7 @@ def test_counts_that_cannot_be_read_back(gated, tmp_path):
         ({'count': np.ones(1437)}, 'must be ints'),
         (
             {'count': (np.arange(1437) < 63).astype(int)},
-            'batch_size=64 is larger than the 63 training examples of a significance above zero; .* at most 63',
+            'batch_size=64 is larger than the 63 training examples with a significance above zero; .* at most 63',
         ),
     ],
 )
@@ -324,7 +325,7 @@ def test_other_counts_do_not_resume_a_run(gated, tmp_path, one_device):
     experiment.run(config, tmp_path / 'run', devices=one_device)
     (tmp_path / 'run' / 'report.md').unlink()
     rewritten(gated, tmp_path, count=np.ones(1437, int))
-    with pytest.raises(InputError, match='was begun with other counts of significance'):
+    with pytest.raises(InputError, match='holds other counts of significance'):
         experiment.run(config, tmp_path / 'run', devices=one_device)
 
 

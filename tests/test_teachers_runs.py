@@ -10,10 +10,10 @@ from test_loop import final_state, untimed
 
 from cckd_jax import config as settings, experiment
 from cckd_jax.errors import InputError
+from cckd_jax.evaluators import Teachers, TrainedNetwork
 from cckd_jax.evaluators.teachers import mean_weights
 from cckd_jax.experiment import teachers
-from cckd_jax.experiment.networks import Run, Trained
-from cckd_jax.experiment.teachers import Teachers
+from cckd_jax.experiment.networks import Run
 from cckd_jax.report.metrics import read_rows
 from cckd_jax.training.teacher_outputs import TeacherOutputs
 
@@ -145,58 +145,58 @@ def test_outputs_of_other_teachers_are_not_taken_for_these(noisy, tmp_path, trai
 def make(digits, tmp_path, one_device):
     """A run that has not begun, and its method."""
 
-    def run(config):
+    def make(config):
         (tmp_path / 'run').mkdir(exist_ok=True)
-        this = Run(config, settings.teachers(config), tmp_path / 'run', digits, one_device)
-        return this, experiment.resolve_method(config)
+        run = Run(config, settings.teachers(config), tmp_path / 'run', digits, one_device)
+        return run, experiment.resolve_method(config)
 
-    return run
+    return make
 
 
 def test_teachers_given_as_files_stand_beside_networks(make, trained, tmp_path):
     file = trained / 'teacher_outputs.npz'
     fields = {'teachers.1.checkpoint': None, 'teachers.1.logits': str(file)}
-    (this, method) = make(of_two(trained, method='aver', **fields))
-    given = teachers.read_given(this)
-    assert isinstance(given[0], Trained)
-    assert isinstance(given[1], TeacherOutputs)
-    taught = teachers.obtain(this, given)
-    assert taught.networks[1] is None
-    np.testing.assert_allclose(taught.outputs.train[:, 0], taught.outputs.train[:, 1], rtol=1e-4, atol=1e-4)
-    assert taught.outputs.test.shape == (360, 2, 10)
-    (aux, live) = teachers.student_aux(this, method, taught)
+    (run, method) = make(of_two(trained, method='aver', **fields))
+    loaded = teachers.load_pretrained(run)
+    assert isinstance(loaded[0], TrainedNetwork)
+    assert isinstance(loaded[1], TeacherOutputs)
+    obtained = teachers.train_teachers(run, loaded)
+    assert obtained.networks[1] is None
+    np.testing.assert_allclose(obtained.outputs.train[:, 0], obtained.outputs.train[:, 1], rtol=1e-4, atol=1e-4)
+    assert obtained.outputs.test.shape == (360, 2, 10)
+    (aux, live) = teachers.student_aux(run, method, obtained)
     assert (aux.keys(), live) == ({'teacher_logits'}, [])
     # One file may hold all of them.
-    both = taught.outputs.train[:, ::-1]
+    both = obtained.outputs.train[:, ::-1]
     np.savez(tmp_path / 'both.npz', logits=both)
     alone = {'teacher.checkpoint': None, 'teacher.logits': str(tmp_path / 'both.npz')}
-    (this, _) = make(digits_config(num_teachers=2, method='aver', **alone))
-    for place, each in enumerate(teachers.read_given(this)):
-        np.testing.assert_array_equal(each.train[:, 0], both[:, place])
-        assert each.test is None
-    (this, _) = make(of_two(trained, method='aver', **alone))
+    (run, _) = make(digits_config(num_teachers=2, method='aver', **alone))
+    for index, outputs in enumerate(teachers.load_pretrained(run)):
+        np.testing.assert_array_equal(outputs.train[:, 0], both[:, index])
+        assert outputs.test is None
+    (run, _) = make(of_two(trained, method='aver', **alone))
     with pytest.raises(InputError, match=r'both.npz holds all 2 teachers, and teachers.1.checkpoint is given'):
-        teachers.read_given(this)
-    (this, _) = make(digits_config(num_teachers=3, method='aver', **alone))
-    with pytest.raises(InputError, match=r'both.npz holds 2 teachers, one is wanted, or all 3 as teachers.0.logits'):
-        teachers.read_given(this)
+        teachers.load_pretrained(run)
+    (run, _) = make(digits_config(num_teachers=3, method='aver', **alone))
+    with pytest.raises(InputError, match=r'both.npz holds 2 teachers; give one, or all 3 as teachers.0.logits'):
+        teachers.load_pretrained(run)
 
 
 def test_feature_maps_are_kept_where_they_take_little(make, trained, capsys):
-    restored = lambda this: Teachers(tuple(teachers.read_given(this)), TeacherOutputs(np.zeros((1437, 2, 10)), None))
+    restored = lambda run: Teachers(tuple(teachers.load_pretrained(run)), TeacherOutputs(np.zeros((1437, 2, 10)), None))
     # 1437 x (5 x 5 x 16 + 5 x 5 x 8) x 4 bytes.
     size = r'student: the feature maps of 2 teachers take 0.00321 GiB on each device'
-    (this, method) = make(of_two(trained, method='ca_mkd'))
-    (aux, live) = teachers.student_aux(this, method, restored(this))
-    assert [each.shape for each in aux['teacher_features']] == [(1437, 5, 5, 16), (1437, 5, 5, 8)]
+    (run, method) = make(of_two(trained, method='ca_mkd'))
+    (aux, live) = teachers.student_aux(run, method, restored(run))
+    assert [maps.shape for maps in aux['teacher_features']] == [(1437, 5, 5, 16), (1437, 5, 5, 8)]
     assert len(live) == 2  # their classifiers read the student's maps
     assert f'{size}; they are computed once' in capsys.readouterr().err
-    (this, method) = make(of_two(trained, method='ca_mkd', feature_cache_gib=0.003))
-    (aux, live) = teachers.student_aux(this, method, restored(this))
+    (run, method) = make(of_two(trained, method='ca_mkd', feature_cache_gib=0.003))
+    (aux, live) = teachers.student_aux(run, method, restored(run))
     assert (aux.keys(), len(live)) == ({'teacher_logits'}, 2)
     assert f'{size}, more than feature_cache_gib=0.003; the teachers run inside the step' in capsys.readouterr().err
-    (this, method) = make(of_two(trained, method='fitnet_mkd', **{'augmentation.flip': True}))
-    (aux, live) = teachers.student_aux(this, method, restored(this))
+    (run, method) = make(of_two(trained, method='fitnet_mkd', **{'augmentation.flip': True}))
+    (aux, live) = teachers.student_aux(run, method, restored(run))
     assert (aux, len(live)) == ({}, 2)
     assert 'teacher outputs are not cached; the teachers run inside the step' in capsys.readouterr().err
 

@@ -1,14 +1,13 @@
 """The jobs of a measuring process of this project: python -m cckd_jax.benchmark.jobs."""
 
 import functools
-import importlib.metadata
 import os
 import platform
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cckd_jax import cache, cpu, data, evaluation, models, training
+from cckd_jax import cache, cpu, data, evaluation, models, provenance, training
 from cckd_jax.benchmark import protocol
 from cckd_jax.methods import METHODS, SELF_REGULATED_RECHECK, Method
 from cckd_jax.report.metrics import MetricsWriter
@@ -131,7 +130,7 @@ def robustness(network: str, arrays: str, task: str, images: int, precision: str
     variables = [student.begin(seed)[0].student for seed in (0, 1)]
     pixels, labels = jnp.asarray(student.split.images[:images]), jnp.asarray(student.split.labels[:images])
     keys = jax.random.split(jax.random.key(0), images)
-    networks = lambda variables: [models.Network(student.module, values) for values in variables]
+    networks = lambda variables: tuple(models.Network(student.module, values) for values in variables)
     work = jax.jit(lambda variables, pixels: ROBUSTNESS[task](*networks(variables), pixels, labels, keys))
 
     while True:
@@ -141,7 +140,14 @@ def robustness(network: str, arrays: str, task: str, images: int, precision: str
 
 
 _RADIUS = 0.1
-ROBUSTNESS = {
+
+
+def _bounds(method: str, network: models.Network, other: models.Network, images: Any, labels: Any, keys: Any) -> Any:
+    return evaluation.difference_bounds(network, images, labels, _RADIUS, method=method)
+
+
+# Each takes two networks, images, labels and keys.
+ROBUSTNESS: Mapping[str, Callable[..., Any]] = {
     'forward': lambda network, other, images, labels, keys: network(images),
     'fgsm': lambda network, other, images, labels, keys: evaluation.fgsm(network, images, labels, epsilon=_RADIUS),
     'pgd': lambda network, other, images, labels, keys: evaluation.pgd(
@@ -150,12 +156,7 @@ ROBUSTNESS = {
     'square': lambda network, other, images, labels, keys: evaluation.square(
         network, images, labels, epsilon=_RADIUS, queries=100, key=keys
     ),
-    **{
-        f'bounds, {method}': lambda network, other, images, labels, keys, method=method: evaluation.difference_bounds(
-            network, images, labels, _RADIUS, method=method
-        )
-        for method in PROPAGATIONS
-    },
+    **{f'bounds, {method}': functools.partial(_bounds, method) for method in PROPAGATIONS},
     'gap, crown_ibp': lambda network, other, images, labels, keys: evaluation.confidence_gap_bounds(
         network, other, images, labels, _RADIUS, method='crown_ibp'
     ),
@@ -215,9 +216,10 @@ def compiled(
     (state, train_data) = student.begin()
     batch = (len(student.devices), batch_size // len(student.devices))
     shape = (batch[0], student.steps_per_call, batch[1]) if student.steps_per_call > 1 else batch
+    step: Any = student.step  # the type of steps does not promise `lower`, which pmapped functions have
     while True:
         started = time.perf_counter()
-        program = student.step.lower(state, train_data, np.zeros(shape, np.int32)).compile()
+        program = step.lower(state, train_data, np.zeros(shape, np.int32)).compile()
         seconds = time.perf_counter() - started
         memory = program.memory_analysis()
         yield {
@@ -253,8 +255,7 @@ def teacher(arrays: str, epochs: int) -> Measurements:
 def machine_info() -> Measurements:
     """Returns the devices, the versions, the XLA flags, and the peak memory of this process so far."""
     device = jax.local_devices()[0]
-    packages = ('cckd-jax', 'jax', 'jaxlib', 'flax', 'optax')
-    versions = {name: importlib.metadata.version(name) for name in packages}
+    versions = provenance.versions(('cckd-jax', 'jax', 'jaxlib', 'flax', 'optax'))
     while True:
         yield {
             'device': f'{jax.local_device_count()} x {device.device_kind}',

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cckd_jax import cpu
+from cckd_jax import cpu, provenance
 from cckd_jax.benchmark import arrays
 from cckd_jax.benchmark.workers import Worker, interleave, median_min_max, own_worker, ratio
 from cckd_jax.errors import InputError, lookup
@@ -67,7 +67,7 @@ def run(name: str, options: Options) -> tuple[dict[str, Any], list[list[str]]]:
         info = worker.once('machine_info')
     _check_devices(name, options, info)
     names = ('device', 'versions', 'driver', 'xla_flags')
-    machine = {key: info[key] for key in names} | {'cpus': len(cpu.cores()), 'commit': _commit()}
+    machine = {key: info[key] for key in names} | {'cpus': len(cpu.cores()), 'commit': provenance.commit()}
     if options.peer:
         with Worker(options.peer) as peer:
             machine['versions'] |= {'torch': peer.once('machine_info')['torch']}
@@ -128,14 +128,15 @@ def epoch(options: Options, folder: Path) -> Result:
         'epochs': options.epochs,
         'alpha': 0.01,
     }
-    modes = {'ours': ('masked', 'compact', 'recheck'), 'peer': ('masked', 'kept') if options.peer else ()}
     with contextlib.ExitStack() as stack:
         workers = {}
-        for kind, of_kind in modes.items():
-            for mode in of_kind:
-                worker = stack.enter_context(own_worker() if kind == 'ours' else Worker(options.peer))
-                worker.open('epochs', **work, mode=mode, **({'precision': options.precision} if kind == 'ours' else {}))
-                workers[f'{kind}, {mode}'] = worker
+        for mode in ('masked', 'compact', 'recheck'):
+            workers[f'ours, {mode}'] = stack.enter_context(own_worker())
+            workers[f'ours, {mode}'].open('epochs', **work, mode=mode, precision=options.precision)
+        if options.peer:
+            for mode in ('masked', 'kept'):
+                workers[f'peer, {mode}'] = stack.enter_context(Worker(options.peer))
+                workers[f'peer, {mode}'].open('epochs', **work, mode=mode)
         measurements = interleave(workers, rounds=options.rounds, title='epochs')
     # The mean, because resting samples make epochs unequal; seven epochs hold one cycle of the longest rest. The first
     # epoch has its own share of samples and is left out.
@@ -284,15 +285,6 @@ def _check_devices(name: str, options: Options, info: Mapping[str, Any]) -> None
         raise InputError(f'--batch_size={options.batch_size} must be a multiple of the {devices} devices')
     if options.peer and info['platform'] != 'cpu':
         raise InputError(f'the peer runs on the CPU and JAX on {info["device"]}; set JAX_PLATFORMS=cpu, or omit --peer')
-
-
-def _commit() -> str | None:
-    """Returns the commit of this checkout, marked if files differ, or None outside a checkout."""
-    command = ['git', '-C', str(ROOT), 'describe', '--always', '--dirty', '--abbrev=40', '--match=']
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def _mebi(count: int | None) -> str:

@@ -25,13 +25,16 @@ class Worker:
             text=True,
             env={**os.environ, **environment},
         )
+        assert self._process.stdin is not None  # a pipe
+        assert self._process.stdout is not None
+        (self._requests, self._answers) = (self._process.stdin, self._process.stdout)
 
     def __enter__(self) -> 'Worker':
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._process.stdin.close()
-        self._process.stdout.close()
+        self._requests.close()
+        self._answers.close()
         self._process.wait()
 
     def open(self, job: str, **fields: Any) -> None:
@@ -49,8 +52,8 @@ class Worker:
 
     def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            print(json.dumps(request), file=self._process.stdin, flush=True)
-            answer = self._process.stdout.readline()
+            print(json.dumps(request), file=self._requests, flush=True)
+            answer = self._answers.readline()
         except BrokenPipeError:
             answer = ''
         if not answer:
@@ -74,11 +77,11 @@ def interleave(workers: Mapping[str, Worker], *, rounds: int, title: str) -> dic
     return measurements
 
 
-def median_min_max(values: Sequence[float]) -> dict[str, float]:
+def median_min_max(values: Sequence[float] | np.ndarray) -> dict[str, float]:
     """Returns median, minimum (`least`) and maximum (`most`)."""
     return {'median': float(np.median(values)), 'least': float(np.min(values)), 'most': float(np.max(values))}
 
 
-def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> dict[str, float]:
+def ratio(numerators: Sequence[float] | np.ndarray, denominators: Sequence[float] | np.ndarray) -> dict[str, float]:
     """Returns median, minimum and maximum over the rounds of the ratio within a round."""
     return median_min_max(np.asarray(numerators) / np.asarray(denominators))

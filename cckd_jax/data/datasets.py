@@ -17,6 +17,7 @@ from cckd_jax.data.digits import NUM_CLASSES, SHAPES, config_name, resized_digit
 from cckd_jax.data.npz import read_npz
 from cckd_jax.data.split import Split
 from cckd_jax.errors import InputError
+from cckd_jax.paths import expand
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -78,10 +79,11 @@ def load(
     """
     is_file = name.lower().endswith('.npz')
     if is_file:
-        (train, test) = read_npz(_expanded(name))
+        (train, test) = read_npz(expand(name))
         classes = 1 + max(train.labels.max(), test.labels.max())
     elif name == 'digits':
-        (train, test, classes) = _load_digits(tuple(image_shape))
+        (height, width, channels) = image_shape
+        (train, test, classes) = _load_digits((height, width, channels))
     else:
         prepare.prepare(name, data_dir)
         (train, test, classes) = _from_tfds(name, prepare.open_builder(name, data_dir))
@@ -102,13 +104,6 @@ def load(
     )
 
 
-def _expanded(name: str) -> Path:
-    try:
-        return Path(name).expanduser()
-    except RuntimeError:
-        raise InputError(f'the home folder in {name!r} is unknown; give the whole path') from None
-
-
 def _load_digits(image_shape: tuple[int, int, int]) -> tuple[Split, Split, int]:
     """The digits from the cache, which is repaired if damaged; in memory if it cannot be used."""
     if image_shape not in SHAPES:
@@ -126,7 +121,7 @@ def _load_digits(image_shape: tuple[int, int, int]) -> tuple[Split, Split, int]:
 
 
 def _digits_builder(image_shape: tuple[int, int, int]) -> 'tfds.core.DatasetBuilder':
-    from cckd_jax.data.digits_builder import Digits
+    from cckd_jax.data.digits_builder import Digits  # imports TFDS, which takes a second
 
     builder = Digits(config=config_name(image_shape), data_dir=str(cache.folder()), file_format='array_record')
     if not builder.is_prepared():

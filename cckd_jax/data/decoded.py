@@ -39,8 +39,8 @@ def cached_split(
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = path.with_name(f'.{uuid.uuid4().hex}')
         try:
-            with temporary.open('wb') as file:
-                np.savez(file, images=decoded.images, labels=decoded.labels)
+            with temporary.open('wb') as output:
+                np.savez(output, images=decoded.images, labels=decoded.labels)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -50,8 +50,8 @@ def cached_split(
 def _is_valid(split: Split, shape: tuple[int, ...], num_classes: int) -> bool:
     (images, labels) = (split.images, split.labels)
     return (
-        (images.shape, images.dtype) == (shape, np.uint8)
-        and (labels.shape, labels.dtype) == (shape[:1], np.int32)
+        (images.shape, images.dtype) == (shape, np.dtype(np.uint8))
+        and (labels.shape, labels.dtype) == (shape[:1], np.dtype(np.int32))
         and bool(np.all((labels >= 0) & (labels < num_classes)))
     )
 

@@ -25,7 +25,12 @@ from cckd_jax.evaluators.accuracy import ACCURACY
 from cckd_jax.evaluators.base import Evaluator as Evaluator, load_arrays as load_arrays, save_arrays as save_arrays
 from cckd_jax.evaluators.calibration import CALIBRATION
 from cckd_jax.evaluators.faithfulness import FAITHFULNESS
-from cckd_jax.evaluators.finished_run import FinishedRun as FinishedRun
+from cckd_jax.evaluators.finished_run import (
+    FinishedRun as FinishedRun,
+    Significance as Significance,
+    Teachers as Teachers,
+    TrainedNetwork as TrainedNetwork,
+)
 from cckd_jax.evaluators.participation import PARTICIPATION
 from cckd_jax.evaluators.predictions import Predictions as Predictions, predict as predict
 from cckd_jax.evaluators.robustness import ROBUSTNESS

@@ -1,6 +1,6 @@
 """The head of the report: accuracies, the paper's numbers beside them, and learning curves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any]:
         for name in predictions.students()
     }
     teachers = [_teacher(run, index) for index in range(len(run.teachers.networks))]
+    separate: dict[str, Any]
     if run.baseline is None:
         separate = {'test_accuracy': None, 'epochs': None}
     else:
@@ -97,7 +98,7 @@ def figure(workdir: Path, results: Mapping[str, Any]) -> None:
     curves(workdir / 'figures' / 'curves.png', trained, accuracies)
 
 
-def curves(path: Path, runs: Mapping[str, list[Mapping[str, Any]]], accuracies: Mapping[str, float | None]) -> None:
+def curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]], accuracies: Mapping[str, float | None]) -> None:
     """Draws loss and accuracy over the epochs, with the final test accuracy as a diamond.
 
     Args:

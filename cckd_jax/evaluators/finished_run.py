@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -10,33 +10,43 @@ from ml_collections import ConfigDict
 
 from cckd_jax import data, models
 from cckd_jax.methods import Method
-from cckd_jax.training.significance import Significance
 from cckd_jax.training.teacher_outputs import TeacherOutputs
 
 
-class TrainedNetwork(Protocol):
-    """A network with its training.
+class TrainedNetwork(NamedTuple):
+    """A network with its training; one that was restored from another run has no rows and took no time.
 
     Attributes:
       network: the network.
       meta: what its checkpoint records, such as `model`, `epochs` and `method`.
-      rows: its rows of `metrics.jsonl`; none if it was restored from another run.
-      participation: int `[N]`, in how many epochs each training example trained it, or None if unknown.
-      seconds: duration of its epochs.
+      rows: its rows of `metrics.jsonl`.
+      participation: int32 `[N]`, in how many epochs each example of its own training set trained it; None for a
+        restored network without a gate.
     """
 
     network: models.Network
     meta: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
     participation: np.ndarray | None
-    seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """Duration of its epochs."""
+        return sum(row['epoch_seconds'] for row in self.rows)
 
 
-class Teachers(Protocol):
+class Teachers(NamedTuple):
     """The teachers: networks (None for a teacher that is a file of logits) and the logits of all of them."""
 
-    networks: Sequence[TrainedNetwork | None]
+    networks: tuple[TrainedNetwork | None, ...]
     outputs: TeacherOutputs
+
+
+class Significance(NamedTuple):
+    """In how many epochs each training example passed a gate, int `[N]`, and the number of these epochs."""
+
+    counts: np.ndarray
+    epochs: int
 
 
 class FinishedRun(NamedTuple):

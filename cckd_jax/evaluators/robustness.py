@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import flax.linen as nn
 import jax
@@ -24,7 +24,20 @@ from cckd_jax.report import markdown, style
 
 _MARKERS = 'osD^vP*X'
 
-Attack = Callable[..., jax.Array]
+
+class Attack(Protocol):
+    """Changes images in [0, 1] to fool a network, by at most epsilon per pixel."""
+
+    def __call__(
+        self,
+        network: models.Network,
+        images: jax.Array,
+        labels: jax.Array,
+        /,
+        *,
+        epsilon: jax.typing.ArrayLike,
+        key: jax.Array,
+    ) -> jax.Array: ...
 
 
 def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any]:
@@ -135,7 +148,7 @@ def attacks(evaluate: ConfigDict) -> dict[str, Attack]:
     }
     for path in evaluate.attacks:
         name = path.partition(':')[2]
-        attack = import_object(path, 'attack')
+        attack: Any = import_object(path, 'attack')
         if not callable(attack) or name in (*named, 'clean', 'worst'):
             raise InputError(f'evaluate.attacks: {path} is no function, or has the name of another attack; rename it')
         named[name] = attack

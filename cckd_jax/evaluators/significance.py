@@ -31,6 +31,7 @@ def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any] | None
         return None
     (split, outputs, (counts, epochs)) = (run.dataset.train, run.teachers.outputs, run.significance)
     presented = run.method.epoch_subset(split.labels, {'teacher_logits': outputs.train, 'significance': counts})
+    assert run.student.participation is not None  # only a network of another run may lack it
     participation = run.student.participation[presented] / run.config.student.epochs
     margin = np.asarray(selection.margin(outputs.train[:, 0]))
     examples = extremes(split.labels, counts, margin)

@@ -34,7 +34,7 @@ def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any]:
             'samples': min(run.config.attack.samples, len(correct['student'])),
         }
         for suffix, loss in _LOSSES.items():
-            (of_attacked, of_student) = _attack_accuracies(run, loss, store=suffix == '')
+            (of_attacked, of_student) = _attack_accuracies(run, run.baseline.network, loss, store=suffix == '')
             attack[f'accuracy_of_attacked{suffix}'] = of_attacked
             accuracies[f'adversarial_accuracy{suffix}'] = of_student
     return {'student': {'success_rate': success, 'failure_rate': failure, **accuracies}, 'attack': attack}
@@ -113,11 +113,11 @@ def adversarial(path: Path, images: np.ndarray, labels: np.ndarray, predictions:
     style.save(drawing, path)
 
 
-def _attack_accuracies(run: FinishedRun, loss: str, *, store: bool) -> tuple[float, float]:
+def _attack_accuracies(run: FinishedRun, attacked: models.Network, loss: str, *, store: bool) -> tuple[float, float]:
     """Accuracy of the baseline and of the student on training images attacked on the baseline (Tables 8-9)."""
     count = min(run.config.attack.samples, len(run.dataset.train))
     images, labels = run.dataset.train.images[:count], run.dataset.train.labels[:count]
-    (attacked, student) = (run.baseline.network, run.student.network)
+    student = run.student.network
     attack = _attacker(attacked.module, student.module, run.config.attack.epsilon, loss)
     apply = evaluation.map_dataset(attack, arrays=2, devices=run.devices, title='attacking')
     (moved, of_attacked, of_student) = apply((attacked.variables, student.variables), images, labels)
@@ -138,9 +138,9 @@ def _attacker(attacked: nn.Module, student: nn.Module, epsilon: float, loss: str
     def attack(variables: Any, pixels: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         networks = (models.Network(attacked, variables[0]), models.Network(student, variables[1]))
         moved = evaluation.fgsm(networks[0], data.to_unit(pixels), labels, epsilon=epsilon, loss=loss)
-        predictions = (jnp.argmax(network(moved), -1) for network in networks)
+        (of_attacked, of_student) = (jnp.argmax(network(moved), -1) for network in networks)
         # A quarter of the memory of floats, and enough for a picture.
-        return (jnp.round(moved * 255).astype(jnp.uint8), *predictions)
+        return (jnp.round(moved * 255).astype(jnp.uint8), of_attacked, of_student)
 
     return attack
 

@@ -1,4 +1,4 @@
-"""The networks of a run: made, trained or picked up, and restored."""
+"""The networks of a run: created, trained or resumed, and restored from checkpoints."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -13,14 +13,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cckd_jax import data, evaluation, models, training
+from cckd_jax.evaluators import TrainedNetwork
 from cckd_jax.methods import Method
+from cckd_jax.paths import expand
 from cckd_jax.report.metrics import MetricsWriter
 from cckd_jax.report.progress import Progress
 from cckd_jax.training import optimizers
 
 
 class Run(NamedTuple):
-    """What every part of a run looks at; `teachers` are the settings of each teacher."""
+    """What all steps of a run share; `teachers` are the settings of each teacher."""
 
     config: ConfigDict
     teachers: Sequence[ConfigDict]
@@ -29,26 +31,8 @@ class Run(NamedTuple):
     devices: Sequence[jax.Device]
 
 
-class Trained(NamedTuple):
-    """A network and how it came about; one that was restored from elsewhere has no rows and took no time.
-
-    `participation` int32 `[N]` is how often each example of the network's own training set took part, or None for one
-    that was restored and had no gate.
-    """
-
-    network: models.Network
-    meta: dict[str, Any]
-    rows: list[dict[str, Any]]
-    participation: np.ndarray | None
-
-    @property
-    def seconds(self) -> float:
-        """Time spent in its epochs."""
-        return sum(row['epoch_seconds'] for row in self.rows)
-
-
 def create_model(config: ConfigDict, network_config: ConfigDict, num_classes: int) -> nn.Module:
-    """The network that a teacher's settings or `config.student` describe."""
+    """Creates the module that a teacher's settings or `config.student` describe."""
     # Modules are hashed, and a config file may have a list.
     options = {
         name: tuple(value) if isinstance(value, list) else value for name, value in network_config.options.items()
@@ -58,25 +42,25 @@ def create_model(config: ConfigDict, network_config: ConfigDict, num_classes: in
     return models.create(network_config.model, num_classes, **options)
 
 
-def restore(run: Run, path: str, network_config: ConfigDict, **expected: Any) -> Trained:
-    """A network from a checkpoint folder, checked against the config.
+def restore(run: Run, path: str, network_config: ConfigDict, **expected: Any) -> TrainedNetwork:
+    """Restores a network from a checkpoint folder and checks it against the config.
 
     Args:
       run: the run.
       path: the folder, such as RUN/teacher.
-      network_config: the settings of a teacher or `config.student`, which the network must fit.
-      **expected: other facts that must hold of it, such as the method that trained it.
+      network_config: the settings of a teacher or `config.student`, which the network must match.
+      **expected: further facts of the checkpoint, such as the method that trained the network.
 
     Raises:
-      InputError: there is no readable checkpoint, or it holds another network or belongs to another data set.
+      InputError: there is no readable checkpoint, or it is of another network or data set.
     """
-    folder = Path(path).expanduser()
+    folder = expand(path)
     (meta, variables) = training.load_network(folder)
     training.check_meta(meta, {**_network_facts(run, network_config), **expected}, folder)
     module = create_model(run.config, network_config, run.dataset.num_classes)
     training.check_variables(variables, module, run.dataset.image_shape, folder)
     participation = training.load_participation(folder, meta['epochs']) if meta.get('gate') else None
-    return Trained(models.Network(module, variables), meta, [], participation)
+    return TrainedNetwork(models.Network(module, variables), meta, [], participation)
 
 
 def train_network(
@@ -90,26 +74,26 @@ def train_network(
     labels: np.ndarray | None = None,
     aux: Mapping[str, Any] = MappingProxyType({}),
     live_teachers: Sequence[models.Network] = (),
-) -> Trained:
+) -> TrainedNetwork:
     """Trains a network to its last epoch in `<workdir>/<name>`, or resumes there.
 
     Args:
       run: the run.
-      name: of the folder.
+      name: name of the folder.
       network_config: the settings of a teacher, or `config.student`.
       method: how the network learns, with its learning rate.
       method_name: the method's name in the checkpoint.
-      seed: of initialization and example order; the run's when None.
-      labels: int `[N]`, to learn instead of the training set's.
-      aux: per-example constants `[N, ...]`, by the names that the method needs.
-      live_teachers: teachers that compute inside the step.
+      seed: seed of the initial weights and of the example order; the run's if None.
+      labels: int `[N]`, which replace those of the training set.
+      aux: per-example constants `[N, ...]` that the method reads, by name.
+      live_teachers: teachers that run inside the step.
     """
     config = run.config
     folder = run.workdir / name
     folder.mkdir(exist_ok=True)
     seed = config.seed if seed is None else seed
     split = run.dataset.train
-    # A checkpoint belongs to these images: on others it would resume silently.
+    # A checkpoint is of these images: on others it would resume silently.
     facts = {
         **_network_facts(run, network_config),
         'method': method_name,
@@ -136,7 +120,7 @@ def train_network(
         steps=schedule.steps,
         weight_decay=config.optimizer.weight_decay,
     )
-    # The student and the one trained alone start from equal weights, for a fair comparison; a teacher does not.
+    # The student and its baseline start from equal weights, for a fair comparison; a teacher does not.
     key = jax.random.fold_in(jax.random.key(seed), 1 if network_config is config.student else 0)
     state = training.initial_state(method, module, teachers, optimizer, split, key)
     step = training.choose_step(
@@ -171,7 +155,7 @@ def train_network(
             writer.close()
     (variables, participation) = jax.device_get((state.student, state.participation))
     meta = {**facts, 'epochs': network_config.epochs}
-    return Trained(models.Network(module, variables), meta, rows, np.asarray(participation))
+    return TrainedNetwork(models.Network(module, variables), meta, rows, np.asarray(participation))
 
 
 def _validation(run: Run, module: nn.Module) -> Callable[[training.TrainState], dict[str, float]]:

@@ -1,17 +1,16 @@
 """The end of a run: every number into `results.json`, then text and figures from the run directory alone."""
 
-import importlib.metadata
 import json
-import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from cckd_jax import evaluators
+from cckd_jax import evaluators, provenance
 from cckd_jax.errors import InputError
 from cckd_jax.evaluators import FinishedRun, Results
 from cckd_jax.evaluators.accuracy import epochs_text
 from cckd_jax.io import write_json, write_text
+from cckd_jax.paths import expand
 from cckd_jax.report import markdown
 
 
@@ -29,7 +28,7 @@ def measure(run: FinishedRun) -> Results:
         enabled = name not in evaluators.EVALUATORS or run.config.evaluate.get(name, True)
         section = evaluator.measure(run, predictions) if enabled else None
         if evaluator.shared:
-            for key, values in section.items():
+            for key, values in (section or {}).items():
                 results.setdefault(key, {}).update(values)
         else:
             _check_json(name, section)
@@ -40,7 +39,7 @@ def measure(run: FinishedRun) -> Results:
     training = sum(network.seconds for network in networks if network is not None)
     results['seconds'] = training + time.monotonic() - started
     write_json(run.workdir / 'results.json', results)
-    return results
+    return cast(Results, results)
 
 
 def write_report(workdir: str | Path, results: Results | None = None) -> Path:
@@ -56,7 +55,7 @@ def write_report(workdir: str | Path, results: Results | None = None) -> Path:
     Raises:
       InputError: a file of the run directory is missing or damaged.
     """
-    folder = Path(workdir).expanduser()
+    folder = expand(workdir)
     results = results or read(folder)
     if results is None:
         raise InputError(f'{folder / "results.json"} is missing or damaged; the command of the run makes it again')
@@ -68,7 +67,7 @@ def write_report(workdir: str | Path, results: Results | None = None) -> Path:
         ) from None
     text = [f'# {results["method"]} on {results["dataset"]}']
     for name, evaluator in evaluators.with_extra(config['evaluate']['extra']).items():
-        section = results if evaluator.shared else results.get(name)
+        section: Any = results if evaluator.shared else results.get(name)
         if section is not None:
             if evaluator.figure is not None:
                 evaluator.figure(folder, section)
@@ -82,10 +81,11 @@ def write_report(workdir: str | Path, results: Results | None = None) -> Path:
 def read(workdir: Path) -> Results | None:
     """What `results.json` of a run directory holds; None if it is missing or damaged."""
     try:
-        results = json.loads((workdir / 'results.json').read_text(encoding='utf-8'))
+        loaded = json.loads((workdir / 'results.json').read_text(encoding='utf-8'))
     except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError, RecursionError):
         return None
-    return results if isinstance(results, dict) and Results.__annotations__.keys() <= results.keys() else None
+    is_complete = isinstance(loaded, dict) and Results.__annotations__.keys() <= loaded.keys()
+    return cast(Results, loaded) if is_complete else None
 
 
 def summary(results: Results) -> str:
@@ -103,9 +103,9 @@ def _facts(run: FinishedRun) -> dict[str, Any]:
         'method': config.method,
         'dataset': run.dataset.name,
         'seed': config.seed,
-        'commit': _commit(),
+        'commit': provenance.commit(),
         'device': f'{len(run.devices)} x {run.devices[0].device_kind}',
-        'versions': {name: importlib.metadata.version(name) for name in ('cckd-jax', 'jax', 'flax', 'optax')},
+        'versions': provenance.versions(('cckd-jax', 'jax', 'flax', 'optax')),
         'hyperparameters': {
             **method.hyperparameters,
             'learning_rate': method.learning_rate,
@@ -141,11 +141,3 @@ def _check_json(name: str, section: Any) -> None:
             f'the evaluator {name} returned a value that results.json cannot hold: {error}; convert it to float, int, '
             'str, list or dict, and NaN to None'
         ) from None
-
-
-def _commit() -> str | None:
-    command = ['git', '-C', str(Path(__file__).parent), 'describe', '--always', '--dirty', '--abbrev=40', '--match=']
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -9,17 +9,16 @@ from ml_collections import ConfigDict
 
 from cckd_jax import config as settings, config_check, data, evaluators, models, training
 from cckd_jax.console import log
-from cckd_jax.evaluators import FinishedRun, Results
-from cckd_jax.experiment import around, networks, significance, teachers
-from cckd_jax.experiment.networks import Run, Trained
+from cckd_jax.evaluators import FinishedRun, Results, Significance, Teachers, TrainedNetwork
+from cckd_jax.experiment import networks, preflight, significance, teachers
+from cckd_jax.experiment.networks import Run
 from cckd_jax.experiment.resolve import baseline_method, resolve_method
 from cckd_jax.experiment.results import measure, read, summary, write_report
-from cckd_jax.experiment.teachers import Teachers
 from cckd_jax.experiment.workdir import lock_workdir
 from cckd_jax.io import write_json
 from cckd_jax.methods import Method
+from cckd_jax.paths import expand
 from cckd_jax.training import optimizers
-from cckd_jax.training.significance import Significance
 from cckd_jax.training.teacher_outputs import TeacherOutputs
 
 # Settings that may change when a run directory is used again. The first belong to the evaluation, which is repeated;
@@ -29,7 +28,7 @@ WITHOUT_EFFECT = ('dataset.data_dir', 'save_seconds', 'feature_cache_gib')
 
 
 class Pretrained(NamedTuple):
-    """What a run takes from files.
+    """What a run loads from files.
 
     Attributes:
       teachers: for each teacher its network, its logits, or None if the run trains it.
@@ -37,8 +36,8 @@ class Pretrained(NamedTuple):
       significance: counts of `significance.file` or of a restored teacher, or None.
     """
 
-    teachers: Sequence[Trained | TeacherOutputs | None]
-    baseline: Trained | None
+    teachers: Sequence[teachers.Loaded]
+    baseline: TrainedNetwork | None
     significance: Significance | None
 
 
@@ -59,15 +58,15 @@ def run(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Device
       InputError: a value cannot be used; its message names it and the way out.
     """
     method = check(config)
-    folder = Path(workdir).expanduser()
+    folder = expand(workdir)
     with lock_workdir(folder, config, may_differ=EVALUATION + WITHOUT_EFFECT) as changed:
         finished = read(folder)
         if finished is not None and all((folder / name).exists() for name in ('report.md', 'config.json')):
-            changed = sorted(changed.difference(WITHOUT_EFFECT))
-            if not changed:
+            effective = sorted(changed.difference(WITHOUT_EFFECT))
+            if not effective:
                 log(f'{folder} is complete: {folder / "report.md"}')
                 return finished
-            log(f'evaluating {folder} again, with other {", ".join(changed)}')
+            log(f'evaluating {folder} again, with other {", ".join(effective)}')
         return _walk(_open(config, folder, list(devices or jax.local_devices())), method)
 
 
@@ -84,7 +83,7 @@ def check(config: ConfigDict) -> Method:
     teacher_configs = settings.teachers(config)
     teachers.check(config, method, teacher_configs)
     significance.check(config, method)
-    around.check(config, method, teacher_configs)
+    preflight.check(config, method, teacher_configs)
     evaluators.with_extra(config.evaluate.extra)
     for network_config in (config.student, *(teacher for teacher in teacher_configs if not teacher.logits)):
         networks.create_model(config, network_config, num_classes=2)
@@ -112,27 +111,30 @@ def load_pretrained(run: Run, method: Method) -> Pretrained:
       InputError: a file cannot be read or does not fit, or a network does not fit the images or the method.
     """
     config, dataset = run.config, run.dataset
-    loaded = teachers.read_given(run)
+    loaded = teachers.load_pretrained(run)
     configs = [config.student]
-    configs += [teacher for teacher, source in zip(run.teachers, loaded, strict=True) if not _is_logits(source)]
+    configs += [
+        teacher for teacher, source in zip(run.teachers, loaded, strict=True) if not isinstance(source, TeacherOutputs)
+    ]
     modules = [networks.create_model(config, network_config, dataset.num_classes) for network_config in configs]
     for network_config, module in zip(configs, modules, strict=True):
         models.check_image_shape(network_config.model, module, dataset.image_shape, dataset.num_classes)
     teachers.check_features(run, method, modules[0], modules[1:])
-    around.check_layers(run, method)
+    preflight.check_layers(run, method)
 
     baseline = None
     if config.attack.checkpoint:
         baseline = networks.restore(run, config.attack.checkpoint, config.student, method='separate')
     counts = None
     if loaded[0] is not None or config.significance.file:
-        counts = significance.find(run, method, None if _is_logits(loaded[0]) else loaded[0])
+        first = loaded[0]
+        counts = significance.load_or_count(run, method, None if isinstance(first, TeacherOutputs) else first)
     return Pretrained(loaded, baseline, counts)
 
 
 def train_teachers(run: Run, pretrained: Pretrained) -> Teachers:
     """Trains the teachers that are not pretrained, and computes the logits of all of them."""
-    return teachers.obtain(run, pretrained.teachers)
+    return teachers.train_teachers(run, pretrained.teachers)
 
 
 def count_significance(run: Run, method: Method, pretrained: Pretrained, teachers: Teachers) -> Significance | None:
@@ -141,24 +143,24 @@ def count_significance(run: Run, method: Method, pretrained: Pretrained, teacher
     Raises:
       InputError: the method needs counts that the teacher does not have, or the run was begun with others.
     """
-    counts = pretrained.significance or significance.find(run, method, teachers.networks[0])
+    counts = pretrained.significance or significance.load_or_count(run, method, teachers.networks[0])
     if counts is not None:
-        significance.keep(run, counts)
+        significance.save_counts(run, counts)
     return counts
 
 
-def distil(run: Run, method: Method, trained: Teachers, counts: Significance | None) -> Trained:
+def distil(run: Run, method: Method, trained: Teachers, counts: Significance | None) -> TrainedNetwork:
     """Trains the student."""
     config = run.config
     (aux, live) = teachers.student_aux(run, method, trained)
-    if method.weighting is not None:
+    if method.weighting is not None and counts is not None:
         aux['significance'] = significance.weights(run, counts)
     return networks.train_network(
         run, 'student', config.student, method, method_name=config.method, aux=aux, live_teachers=live
     )
 
 
-def train_baseline(run: Run, pretrained: Pretrained, student: Trained) -> Trained | None:
+def train_baseline(run: Run, pretrained: Pretrained, student: TrainedNetwork) -> TrainedNetwork | None:
     """Trains the student alone, from the labels; the student itself if that is its method, None if it is left out."""
     config = run.config
     if pretrained.baseline is not None:
@@ -175,8 +177,8 @@ def evaluate(
     run: Run,
     method: Method,
     teachers: Teachers,
-    student: Trained,
-    baseline: Trained | None,
+    student: TrainedNetwork,
+    baseline: TrainedNetwork | None,
     counts: Significance | None,
 ) -> Results:
     """Computes every number of the report and writes `results.json`."""
@@ -209,7 +211,7 @@ def _open(config: ConfigDict, workdir: Path, devices: list[jax.Device]) -> Run:
 
 
 def _record_settings(run: Run, method: Method, pretrained: Pretrained) -> None:
-    """Makes the workdir this config's, and warns of settings without effect."""
+    """Writes the config into the workdir, and warns of settings without effect."""
     # A report of other settings of the evaluation must not pass for a finished run of these.
     (run.workdir / 'report.md').unlink(missing_ok=True)
     write_json(run.workdir / 'config.json', settings.as_dict(run.config))
@@ -227,7 +229,3 @@ def _warn_of_ramp(name: str, method: Method, epochs: int, setting: str) -> None:
             f'warning: {name}: {" and ".join(method.schedules)} reach full value in epoch {full}, but training stops '
             f'after epoch {epochs}; lower {setting}'
         )
-
-
-def _is_logits(loaded: Trained | TeacherOutputs | None) -> bool:
-    return isinstance(loaded, TeacherOutputs)

@@ -1,10 +1,10 @@
-"""The teachers of a run, one or several: given or trained one after the other, and what they say of the images."""
+"""The teachers of a run, one or several: loaded or trained one after the other, and their outputs."""
 
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -12,40 +12,38 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cckd_jax import config as settings, data, evaluation, models
-from cckd_jax.console import say
+from cckd_jax.console import log
 from cckd_jax.errors import InputError, lookup
+from cckd_jax.evaluators import Teachers, TrainedNetwork
 from cckd_jax.experiment import networks
-from cckd_jax.experiment.networks import Run, Trained
+from cckd_jax.experiment.networks import Run
 from cckd_jax.methods import METHODS, ROBUST_TRAINING, SELF_REGULATED, SPARSE, Method
 from cckd_jax.models import Network
+from cckd_jax.paths import expand
 from cckd_jax.training import teacher_outputs
 from cckd_jax.training.teacher_outputs import TeacherOutputs
 
-# What a teacher's settings say of the method that it is trained by.
-_OF_METHOD = ('alpha', 'margin_temperature', 'epsilon', 'ramp')
+# A teacher as it is loaded: a network, a file of logits, or nothing if the run trains it.
+Loaded = TrainedNetwork | TeacherOutputs | None
 
-
-class Teachers(NamedTuple):
-    """The networks, None for one that is a file of logits, and the logits of all of them."""
-
-    networks: tuple[Trained | None, ...]
-    outputs: TeacherOutputs
+# Hyper-parameters among a teacher's settings.
+_HYPERPARAMETERS = ('alpha', 'margin_temperature', 'epsilon', 'ramp')
 
 
 def names(count: int) -> list[str]:
-    """What the teachers and their folders are called.
+    """Names of the teachers and of their folders.
 
     >>> names(1), names(2)
     (['teacher'], ['teacher_0', 'teacher_1'])
     """
-    return ['teacher'] if count == 1 else [f'teacher_{place}' for place in range(count)]
+    return ['teacher'] if count == 1 else [f'teacher_{index}' for index in range(count)]
 
 
 def resolve_method(teacher_config: ConfigDict) -> Method:
-    """How a teacher learns: from labels alone, robustly and with its own gate where its settings say so.
+    """The method that trains a teacher: from labels alone, robustly or with a gate of its own if its settings say so.
 
-    Its gate sees every sample in every epoch, whatever `recheck` says: significance counts how often a sample takes
-    part, and a skipped one would not be counted.
+    Its gate decides on every sample in every epoch, whatever `recheck` is: significance counts how often a sample
+    passes the gate, and a skipped sample would not be counted.
 
     Raises:
       InputError: there is no robust training of that name.
@@ -55,15 +53,18 @@ def resolve_method(teacher_config: ConfigDict) -> Method:
         method = lookup(ROBUST_TRAINING, teacher_config.robust, 'teacher.robust')
     if teacher_config.self_regulate:
         method = method.with_gate(SELF_REGULATED).override(**SPARSE)
-    values = {name: teacher_config[name] for name in _OF_METHOD if teacher_config[name] is not None}
+    values = {name: teacher_config[name] for name in _HYPERPARAMETERS if teacher_config[name] is not None}
     return dataclasses.replace(method.override(**values), learning_rate=teacher_config.learning_rate, check=False)
 
 
-def seeds(config: ConfigDict, parts: Sequence[ConfigDict]) -> list[int]:
-    """The seed of each teacher: its own, or the run's for the first and one drawn from it for each of the others."""
-    drawn = lambda place: int(np.random.SeedSequence([config.seed, place]).generate_state(1)[0])
-    of_run = [config.seed, *(drawn(place) for place in range(1, len(parts)))]
-    return [seed if part.seed is None else part.seed for part, seed in zip(parts, of_run, strict=True)]
+def seeds(config: ConfigDict, teacher_configs: Sequence[ConfigDict]) -> list[int]:
+    """The seed of each teacher: its own, or the run's for the first and one derived from it for each of the others."""
+    derived = lambda index: int(np.random.SeedSequence([config.seed, index]).generate_state(1)[0])
+    defaults = [config.seed, *(derived(index) for index in range(1, len(teacher_configs)))]
+    return [
+        default if teacher_config.seed is None else teacher_config.seed
+        for teacher_config, default in zip(teacher_configs, defaults, strict=True)
+    ]
 
 
 def check(config: ConfigDict, method: Method, teacher_configs: Sequence[ConfigDict]) -> None:
@@ -99,7 +100,7 @@ def check_features(run: Run, method: Method, student: nn.Module, teachers: Seque
         return
     stage = method.matched_features.stage
     for network_config, module in zip([run.config.student, *run.teachers], [student, *teachers], strict=True):
-        shapes = ()
+        shapes: tuple[tuple[int, ...], ...] = ()
         if isinstance(module, models.Classifier):
             shapes = models.feature_shapes(module, run.dataset.image_shape)
         if not -len(shapes) <= stage < len(shapes) or len(shapes[stage]) != 3:
@@ -111,31 +112,31 @@ def check_features(run: Run, method: Method, student: nn.Module, teachers: Seque
             )
 
 
-def read_given(run: Run) -> list[Trained | TeacherOutputs | None]:
-    """Loads the teachers that are given as a checkpoint or as a file of logits.
+def load_pretrained(run: Run) -> list[Loaded]:
+    """Loads the teachers that the config names as a checkpoint or as a file of logits.
 
     Returns:
-      Per teacher its network, its logits, or None if the run trains it.
+      For each teacher its network, its logits, or None if the run trains it.
 
     Raises:
       InputError: a file is not readable, or does not fit the data set or the configuration.
     """
-    loaded: list[Trained | TeacherOutputs | None] = []
+    loaded: list[Loaded] = []
     for index, teacher_config in enumerate(run.teachers):
         if teacher_config.logits:
-            path = Path(teacher_config.logits).expanduser()
+            path = expand(teacher_config.logits)
             check = teacher_config.get('check_logits', True)
             outputs = teacher_outputs.load_logits(path, run.dataset, check=check)
             count = outputs.train.shape[1]
             if index == 0 and count == len(run.teachers) > 1:
-                return _all_in_one(run, path, outputs)
+                return _split(run, path, outputs)
             if count != 1:
-                needed = (
+                remedy = (
                     f'{run.config.method} takes one: [N, classes]'
                     if len(run.teachers) == 1
-                    else f'one is wanted, or all {len(run.teachers)} as teachers.0.logits'
+                    else f'give one, or all {len(run.teachers)} as teachers.0.logits'
                 )
-                raise InputError(f'{path} holds {count} teachers, {needed}')
+                raise InputError(f'{path} holds {count} teachers; {remedy}')
             loaded.append(outputs)
         elif teacher_config.checkpoint:
             trained_by = {'method': teacher_config.robust, 'epsilon': teacher_config.epsilon}
@@ -146,38 +147,44 @@ def read_given(run: Run) -> list[Trained | TeacherOutputs | None]:
     return loaded
 
 
-def obtain(this: Run, given: Sequence[Trained | TeacherOutputs | None]) -> Teachers:
-    """Trains the teachers that are not given, one after the other, and has all of them look at the images once."""
-    found = []
-    places = zip(names(len(given)), this.teachers, seeds(this.config, this.teachers), given, strict=True)
-    for name, part, seed, one in places:
-        labels = None
-        if part.label_noise:
-            labels = data.shuffled_labels(this.dataset.train.labels, part.label_noise, seed=seed)
-        found.append(
-            one
-            or networks.train_network(
-                this,
+def train_teachers(run: Run, pretrained: Sequence[Loaded]) -> Teachers:
+    """Trains the teachers that are not pretrained, one after the other, and computes the outputs of all of them once.
+
+    Args:
+      run: the run.
+      pretrained: what `load_pretrained` returned.
+    """
+    teachers: list[TrainedNetwork | TeacherOutputs] = []
+    teacher_seeds = seeds(run.config, run.teachers)
+    for name, teacher_config, seed, loaded in zip(
+        names(len(run.teachers)), run.teachers, teacher_seeds, pretrained, strict=True
+    ):
+        if loaded is None:
+            labels = None
+            if teacher_config.label_noise:
+                labels = data.shuffled_labels(run.dataset.train.labels, teacher_config.label_noise, seed=seed)
+            loaded = networks.train_network(
+                run,
                 name,
-                part,
-                resolve_method(part),
-                method_name=part.robust or 'separate',
+                teacher_config,
+                resolve_method(teacher_config),
+                method_name=teacher_config.robust or 'separate',
                 seed=seed,
                 labels=labels,
             )
-        )
-    trained = tuple(each if isinstance(each, Trained) else None for each in found)
-    depends_on = [each.network.variables if isinstance(each, Trained) else each for each in found]
+        teachers.append(loaded)
+    trained = tuple(teacher if isinstance(teacher, TrainedNetwork) else None for teacher in teachers)
+    depends_on = [teacher.network.variables if isinstance(teacher, TrainedNetwork) else teacher for teacher in teachers]
     outputs = _cached_in_workdir(
-        this, depends_on, lambda: teacher_outputs.stack([_outputs(this, each) for each in found])
+        run, depends_on, lambda: teacher_outputs.stack([_outputs(run, teacher) for teacher in teachers])
     )
     return Teachers(trained, outputs)
 
 
 def student_aux(run: Run, method: Method, teachers: Teachers) -> tuple[dict[str, Any], list[Network]]:
-    """What a student's step needs of its teachers: per-example constants, and the teachers that compute in the step.
+    """The teacher outputs that a student's step reads: per-example constants, and the teachers that run in the step.
 
-    With augmentation nothing is constant. Feature maps are constants if they take little enough memory.
+    With augmentation nothing is constant. Feature maps are constants if they fit into `feature_cache_gib`.
     """
     needed = method.teacher_outputs_needed
     if not (needed or method.live_teacher):
@@ -186,7 +193,7 @@ def student_aux(run: Run, method: Method, teachers: Teachers) -> tuple[dict[str,
     config = run.config
     if config.augmentation.crop or config.augmentation.flip:
         subject = 'the teacher runs' if len(live) == 1 else 'the teachers run'
-        say(f'student: images are augmented, so teacher outputs are not cached; {subject} inside the step')
+        log(f'student: images are augmented, so teacher outputs are not cached; {subject} inside the step')
         return {}, live
     aux: dict[str, Any] = {'teacher_logits': teachers.outputs.train} if 'teacher_logits' in needed else {}
     features = method.matched_features
@@ -195,29 +202,32 @@ def student_aux(run: Run, method: Method, teachers: Teachers) -> tuple[dict[str,
     size = sum(_feature_bytes(run, network, features.stage) for network in live) / 2**30
     text = f'student: the feature maps of {len(live)} teachers take {size:.3g} GiB on each device'
     if size > config.feature_cache_gib:
-        say(f'{text}, more than feature_cache_gib={config.feature_cache_gib:g}; the teachers run inside the step')
+        log(f'{text}, more than feature_cache_gib={config.feature_cache_gib:g}; the teachers run inside the step')
         return aux, live
-    say(f'{text}; they are computed once')
+    log(f'{text}; they are computed once')
     return {**aux, 'teacher_features': _features(run, live, features.stage)}, live
 
 
-def _all_in_one(this: Run, path: Path, logits: TeacherOutputs) -> list[Trained | TeacherOutputs | None]:
-    for place, own in settings.given_teachers(this.config):
-        for name in own:
-            if (place, name) != (0, 'logits'):
+def _split(run: Run, path: Path, outputs: TeacherOutputs) -> list[Loaded]:
+    """Splits the logits of a file that holds all teachers."""
+    for index, fields in settings.given_teachers(run.config):
+        for name in fields:
+            if (index, name) != (0, 'logits'):
                 raise InputError(
-                    f'{path} holds all {len(this.teachers)} teachers, and teachers.{place}.{name} is given; '
+                    f'{path} holds all {len(run.teachers)} teachers, and teachers.{index}.{name} is given; '
                     'leave one of them out'
                 )
-    tests = [None if logits.test is None else logits.test[:, [place]] for place in range(len(this.teachers))]
-    return [TeacherOutputs(logits.train[:, [place]], test) for place, test in enumerate(tests)]
+    return [
+        TeacherOutputs(outputs.train[:, [index]], None if outputs.test is None else outputs.test[:, [index]])
+        for index in range(len(run.teachers))
+    ]
 
 
-def _outputs(this: Run, teacher: Trained | TeacherOutputs) -> TeacherOutputs:
+def _outputs(run: Run, teacher: TrainedNetwork | TeacherOutputs) -> TeacherOutputs:
     if isinstance(teacher, TeacherOutputs):
         return teacher
-    predict = evaluation.make_predict(teacher.network.module, devices=this.devices)
-    splits = (this.dataset.train, this.dataset.test)
+    predict = evaluation.make_predict(teacher.network.module, devices=run.devices)
+    splits = (run.dataset.train, run.dataset.test)
     (train, test) = (predict(teacher.network.variables, split.images)[:, None] for split in splits)
     return TeacherOutputs(train, test)
 
@@ -244,8 +254,8 @@ def _feature_bytes(run: Run, network: Network, stage: int) -> int:
 
 
 def _features(run: Run, teachers: Sequence[Network], stage: int) -> tuple[np.ndarray, ...]:
-    def of(network: Network) -> np.ndarray:
+    def features(network: Network) -> np.ndarray:
         compute = lambda variables, pixels: Network(network.module, variables).features(data.to_unit(pixels))[stage]
         return evaluation.map_dataset(compute, devices=run.devices)(network.variables, run.dataset.train.images)
 
-    return tuple(of(teacher) for teacher in teachers)
+    return tuple(features(teacher) for teacher in teachers)

@@ -72,11 +72,14 @@ class MetricsWriter:
                 self._events.close()
 
     def _add_events(self, row: dict[str, Any]) -> None:
+        if self._events is None:
+            return
         for name, value in _scalars(row):
             self._events.write_event(Event(wall_time=time.time(), step=row['epoch'], summary=scalar(name, value)))
 
     def _flush_events(self) -> None:
-        self._events.flush()
+        if self._events is not None:
+            self._events.flush()
         self._flushed = time.monotonic()
 
 

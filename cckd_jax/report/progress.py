@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cckd_jax.console import say
+from cckd_jax.console import log
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -26,10 +26,10 @@ class Progress:
         self._seen = 0
         self._left = (self._epochs - epochs_done) * self._examples
         if epochs_done >= self._epochs:
-            say(f'{self._name}: all {self._epochs} epochs are done')
+            log(f'{self._name}: all {self._epochs} epochs are done')
             return
         if epochs_done:
-            say(f'{self._name}: resuming after epoch {epochs_done} of {self._epochs}')
+            log(f'{self._name}: resuming after epoch {epochs_done} of {self._epochs}')
         if sys.stderr.isatty():
             self._bar = tqdm(
                 total=self._epochs * self._examples,
@@ -53,7 +53,7 @@ class Progress:
                 'train_accuracy': int(metrics['correct']) / presented,
                 'kept_share': int(metrics['kept']) / presented,
             }
-            self._say(epoch, numbers)
+            self._log(epoch, numbers)
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Shows the epoch's numbers."""
@@ -65,19 +65,19 @@ class Progress:
             self._bar.set_description(f'{self._name} {min(done + 1, self._epochs)}/{self._epochs}')
             self._bar.set_postfix_str(_numbers(row))
         elif done == self._epochs or time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
-            self._say(row['epoch'], row)
+            self._log(row['epoch'], row)
 
     def close(self) -> None:
         """Closes the bar and leaves it on the screen."""
         if self._bar is not None:
             self._bar.close()
 
-    def _say(self, epoch: int, numbers: dict[str, Any]) -> None:
+    def _log(self, epoch: int, numbers: dict[str, Any]) -> None:
         self._last_line = time.monotonic()
         speed = self._seen / (self._last_line - self._begun)
         left = int((self._left - self._seen) / speed)
         clock = f'{left // 3600}:{left // 60 % 60:02}:{left % 60:02}'
-        say(f'{self._name} epoch {epoch + 1}/{self._epochs}  {_numbers(numbers)}  {speed:,.0f} images/s  {clock} left')
+        log(f'{self._name} epoch {epoch + 1}/{self._epochs}  {_numbers(numbers)}  {speed:,.0f} images/s  {clock} left')
 
 
 def _numbers(row: dict[str, Any]) -> str:

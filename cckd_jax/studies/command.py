@@ -9,6 +9,7 @@ from absl import flags
 from cckd_jax import cli
 from cckd_jax.errors import InputError
 from cckd_jax.imports import resolve
+from cckd_jax.paths import expand
 from cckd_jax.studies import engine, faithful, seeds, significance, teachers
 from cckd_jax.studies.jobs import parse_shard
 from cckd_jax.studies.study import Study
@@ -73,7 +74,7 @@ def _run(arguments: list[str]) -> None:
         shard=(1, 1) if values.shard is None else parse_shard(values.shard),
         **{name: getattr(values, name) for name in study.options},
     )
-    path = Path(values.workdir).expanduser() / 'study.md'
+    path = expand(values.workdir) / 'study.md'
     print(path.read_text(encoding='utf-8'))
     print(f'the tables are in {path}')
     if summary['failures']:

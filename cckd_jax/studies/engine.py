@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from cckd_jax import config as settings, experiment
-from cckd_jax.console import say
+from cckd_jax.console import log
 from cckd_jax.errors import InputError
 from cckd_jax.io import write_json, write_text
 from cckd_jax.studies import execution, summary, tables
@@ -61,7 +61,7 @@ def run(
     finished = _check(jobs, options.workdir)
     schedule = execution.Schedule(own, [job.name for job in own if job.name in finished], processes=processes)
     files = _Files(study, options, jobs)
-    say(f'{study.name}: {schedule.done} of {schedule.total} runs are finished')
+    log(f'{study.name}: {schedule.done} of {schedule.total} runs are finished')
     files.write(schedule)
     execution.execute(
         schedule, options.workdir, processes=processes, devices=devices, on_finish=lambda: files.write(schedule)

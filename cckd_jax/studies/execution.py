@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from cckd_jax import cpu, experiment
-from cckd_jax.console import say
+from cckd_jax.console import log
 from cckd_jax.errors import InputError
 from cckd_jax.studies.jobs import Job
 
@@ -131,9 +131,9 @@ def execute(
         for job, outcome, seconds in ended:
             schedule.finish(job, outcome, seconds)
             if outcome is not None:
-                say(f'{job.name} failed:\n{outcome}')
+                log(f'{job.name} failed:\n{outcome}')
             left = schedule.seconds_left()
-            say(
+            log(
                 f'[{schedule.done}/{schedule.total}] {job.name} {"failed" if outcome else "finished"} '
                 f'in {format_seconds(seconds)}' + (f', about {format_seconds(left)} left' if left else '')
             )
@@ -152,7 +152,7 @@ def format_seconds(seconds: float) -> str:
 
 def _one_by_one(
     schedule: Schedule, workdir: Path, devices: Sequence[jax.Device] | None
-) -> Iterator[tuple[Job, Outcome, float]]:
+) -> Generator[tuple[Job, Outcome, float], None, None]:
     while (job := schedule.next()) is not None:
         (outcome, seconds) = _attempt(job, lambda: experiment.run(job.config, workdir / job.name, devices=devices))
         # Each run compiles its own programs, and some fifty runs would use up the memory mappings of a process.
@@ -160,7 +160,9 @@ def _one_by_one(
         yield job, outcome, seconds
 
 
-def _in_parallel(schedule: Schedule, workdir: Path, processes: int) -> Iterator[tuple[Job, Outcome, float]]:
+def _in_parallel(
+    schedule: Schedule, workdir: Path, processes: int
+) -> Generator[tuple[Job, Outcome, float], None, None]:
     shares: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
     for share in np.array_split(cpu.cores(), processes):
         # If there are more processes than cores, those without a core of their own may use all.
@@ -179,7 +181,7 @@ def _in_parallel(schedule: Schedule, workdir: Path, processes: int) -> Iterator[
         try:
             while True:
                 while len(running) < processes and (job := schedule.next()) is not None:
-                    say(f'{job.name}: started, output in {workdir / job.name / LOG}')
+                    log(f'{job.name}: started, output in {workdir / job.name / LOG}')
                     running[pool.submit(work, job)] = job
                 if not running:
                     return

@@ -159,7 +159,7 @@ def _draw_spans(
             axes.plot(row[name]['mean'], y, 'o', color=color, markersize=6, **_fill(name, names))
 
 
-def _fill(name: str, names: Mapping[str, str]) -> dict[str, str]:
+def _fill(name: str, names: Mapping[str, str]) -> dict[str, Any]:
     return {} if name == next(iter(names)) else {'markerfacecolor': 'white'}
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from cckd_jax.errors import InputError, lookup
+from cckd_jax.paths import expand
 from cckd_jax.studies.jobs import Job
 
 # Measures of one run, by the row of the table that they belong to. A run may fill several rows, for example the
@@ -132,4 +133,4 @@ class Study:
             raise InputError(f'seeds={seeds} must be above 0; set --seeds')
         for name, option in self.options.items():
             values.setdefault(name, list(option.default) if isinstance(option.default, tuple) else option.default)
-        return Options(configs, Path(workdir).expanduser().absolute(), seeds, rows, values)
+        return Options(configs, expand(workdir).absolute(), seeds, rows, values)

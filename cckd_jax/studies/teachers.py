@@ -51,7 +51,8 @@ def jobs(options: Options) -> Iterator[Job]:
             trained = f'{folder}/{field}_{level}/{_TEACHER_TRAINING_ROW}'
             degraded = level != settings.teachers(config)[0][field]
             for row in rows:
-                values, needs = original, (base,)
+                values = original
+                needs: tuple[str, ...] = (base,)
                 if degraded and row == _TEACHER_TRAINING_ROW:
                     values = {f'teachers.0.{field}': level}
                 elif degraded:

@@ -21,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from cckd_jax import io, models
-from cckd_jax.console import say
+from cckd_jax.console import log
 from cckd_jax.errors import InputError
 from cckd_jax.training.state import TrainState
 
@@ -141,7 +141,7 @@ class Checkpoints:
     def _move_aside(self, epochs: int, error: Exception) -> None:
         step = self._folder / str(epochs)
         aside = self._folder.with_name(f'damaged_checkpoint_{epochs}_{time.time_ns()}')
-        say(f'checkpoint {step} cannot be read ({type(error).__name__}); going back to the one before it')
+        log(f'checkpoint {step} cannot be read ({type(error).__name__}); going back to the one before it')
         if step.exists():
             step.rename(aside)
         self._manager.reload()
@@ -193,7 +193,7 @@ def load_network(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             _check_readable(restored.meta, epochs)
             return dict(restored.meta), jax.tree.map(np.asarray, restored.variables)
         except Exception as error:  # Orbax, tensorstore and json each raise their own
-            say(f'checkpoint {path / str(epochs)} cannot be read ({type(error).__name__}); trying the one before it')
+            log(f'checkpoint {path / str(epochs)} cannot be read ({type(error).__name__}); trying the one before it')
     raise InputError(
         f'no readable checkpoint in {path}; name a folder that holds checkpoints/, such as RUN/teacher or RUN/student'
     )

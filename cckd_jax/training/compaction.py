@@ -70,7 +70,7 @@ def make_compact_step(
 
     masked, packed = parallel(train_step.masked, devices), parallel(packed, devices)
     forward = jax.pmap(forward, axis_name=AXIS, in_axes=(None, None, 0), out_axes=(None, None), devices=devices)
-    last = {'epoch': None, 'metrics': None}
+    last: dict[str, Any] = {'epoch': None, 'metrics': None}
 
     def step(state: TrainState, data: TrainData, indices: chex.Array) -> tuple[TrainState, Metrics]:
         epoch = int(state.epoch)

@@ -129,13 +129,13 @@ def train(
 
 def _dispatches(schedule: Schedule, subset: np.ndarray, epoch: int, devices: int) -> Iterator[np.ndarray]:
     """The indices of each call of the step: `[devices, B / devices]`, or `[devices, steps, B / devices]`."""
-    batches = epoch_batches(subset, batch_size=schedule.batch_size, seed=schedule.seed, epoch=epoch)
-    batches = [indices.reshape(devices, -1) for indices in batches]
+    order = epoch_batches(subset, batch_size=schedule.batch_size, seed=schedule.seed, epoch=epoch)
+    batches = [indices.reshape(devices, -1) for indices in order]
     if schedule.steps_per_call == 1:
         yield from batches
     elif batches:
         calls = -(-len(batches) // schedule.steps_per_call)
-        yield from (np.stack(group, axis=1) for group in np.array_split(batches, calls))
+        yield from (np.swapaxes(group, 0, 1) for group in np.array_split(np.stack(batches), calls))
 
 
 class _Totals:
@@ -171,7 +171,7 @@ class _Totals:
 
     def row(self, epoch: int, presented: int) -> Row:
         sums = self._sums
-        row = {
+        row: Row = {
             'epoch': epoch,
             'loss': sums['loss'] / sums['kept'] if sums['kept'] else None,
             'train_accuracy': sums['correct'] / sums['presented'] if sums['presented'] else None,

@@ -77,7 +77,7 @@ def initial_state(
     # One program: operation by operation it takes longer than an epoch on a small data set.
     @jax.jit
     def fresh(key: chex.PRNGKey, images: chex.Array) -> dict[str, Any]:
-        variables = {'student': init(student, key, images)}
+        variables: dict[str, Any] = {'student': init(student, key, images)}
         adapter = method.adapter(teachers, images.shape[1:])
         if adapter is not None:
             features = student.apply(variables['student'], images, method='features')

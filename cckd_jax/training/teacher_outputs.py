@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from cckd_jax import io
-from cckd_jax.console import say
+from cckd_jax.console import log
 from cckd_jax.data import Dataset
 from cckd_jax.errors import InputError
 
@@ -33,7 +33,7 @@ def digest(*trees: Any) -> str:
     sha = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(trees):
         sha.update(jax.tree_util.keystr(path).encode())
-        sha.update(np.ascontiguousarray(leaf))
+        sha.update(np.ascontiguousarray(leaf).data)
     return sha.hexdigest()[:16]
 
 
@@ -111,11 +111,9 @@ def load_logits(path: Path, dataset: Dataset, *, check: bool = True) -> TeacherO
 
 def stack(outputs: Sequence[TeacherOutputs]) -> TeacherOutputs:
     """Concatenates the outputs of several teachers along K."""
-    tests = [teacher.test for teacher in outputs]
-    return TeacherOutputs(
-        np.concatenate([teacher.train for teacher in outputs], axis=1),
-        None if any(test is None for test in tests) else np.concatenate(tests, axis=1),
-    )
+    train = np.concatenate([teacher.train for teacher in outputs], axis=1)
+    tests = [teacher.test for teacher in outputs if teacher.test is not None]
+    return TeacherOutputs(train, np.concatenate(tests, axis=1) if len(tests) == len(outputs) else None)
 
 
 def _load_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -156,4 +154,4 @@ def _check_accuracy(teacher: str, logits: np.ndarray, labels: np.ndarray, check:
             f'{chance:.2%}: the rows are probably in another order than the data set, or the classes are numbered '
             f'differently; {_FORCE}'
         )
-    say(f'{teacher} predicts {accuracy:.2%} of the training labels')
+    log(f'{teacher} predicts {accuracy:.2%} of the training labels')
