@@ -50,6 +50,7 @@ setup(
             'filelock>=3.16',
             'foolbox>=3.3.4',
             'hypothesis>=6.130',
+            'mypy>=2.4',
             'pytest>=8.3',
             'pytest-timeout>=2.4',
             'pytest-xdist>=3.8',

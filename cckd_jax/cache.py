@@ -29,7 +29,7 @@ def keep_compiled_programs() -> None:
     The folder depends on the number of cores. XLA divides a program among the cores on which it is compiled, but leaves
     their number out of the key: a program from one core would stay on one core (a step in 22 ms, not 16 ms on two).
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values['jax_compilation_cache_dir'] is None:
         programs = folder() / 'compiled' / f'{len(cpu.cores())}_cores'
         jax.config.update('jax_compilation_cache_dir', str(programs))
         jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)

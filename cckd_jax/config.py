@@ -135,19 +135,20 @@ def declare_hyperparameters(config: ConfigDict, arguments: Sequence[str] = ()) -
     Raises:
       InputError: there is no such method or gate, or a hyper-parameter has the name of another setting.
     """
-    from cckd_jax import methods
+    from cckd_jax import methods  # importing this module must not import JAX
 
     names = {name: config.get(name) for name in ('method', 'gate')}
     for argument in arguments:
         (name, _, value) = argument.removeprefix('--config.').partition('=')
         if argument.startswith('--config.') and name in names:
             names[name] = value
-    rows: list[Method | Gate | None] = [methods.get(names['method'])]
-    if names['gate']:
-        rows.append(methods.get_gate(names['gate']))
+    rows: list[Method | Gate] = [methods.get(names['method'])]
+    gate = methods.get_gate(names['gate'] or 'none')
+    if gate is not None:
+        rows.append(gate)
     reserved = set(default()) - _built_in_hyperparameters().keys()
     with config.unlocked():
-        for name, kind in hyperparameter_types(*filter(None, rows)).items():
+        for name, kind in hyperparameter_types(*rows).items():
             if name in reserved:
                 raise InputError(
                     f'the hyper-parameter {name!r} of {names["method"]} has the name of another setting; rename it'
@@ -158,7 +159,7 @@ def declare_hyperparameters(config: ConfigDict, arguments: Sequence[str] = ()) -
 
 def active_hyperparameters(config: ConfigDict) -> dict[str, Any]:
     """The hyper-parameters of a config's method and gate, with the values of their rows."""
-    from cckd_jax import methods
+    from cckd_jax import methods  # importing this module must not import JAX
 
     method = methods.get(config.method)
     gate = method.gate
@@ -177,7 +178,7 @@ def ignored_hyperparameters(config: ConfigDict, arguments: Sequence[str]) -> lis
 
 
 def _built_in_hyperparameters() -> dict[str, type]:
-    from cckd_jax import methods  # A config file loads without JAX.
+    from cckd_jax import methods  # importing this module must not import JAX
 
     return hyperparameter_types(*methods.METHODS.values(), *methods.GATES.values())
 

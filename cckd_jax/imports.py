@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cckd_jax.errors import InputError, lookup, nearest
 
@@ -26,7 +26,7 @@ def resolve(name: str, table: Mapping[str, T], kind: str) -> T:
     return import_object(name, kind) if ':' in str(name) else lookup(table, name, kind)
 
 
-def import_object(path: str, kind: str) -> T:
+def import_object(path: str, kind: str) -> Any:
     """Returns the object at `package.module:NAME`.
 
     Args:

@@ -94,7 +94,7 @@ def write_json(path: Path, value: Any) -> None:
 def save_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Writes an `.npz` file atomically."""
     with atomic_write(path) as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # a name may also be numpy's flag allow_pickle
 
 
 def load_arrays(path: Path, *, description: str, default_key: str) -> dict[str, np.ndarray]:

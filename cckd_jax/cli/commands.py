@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 
+import cckd_jax
 from cckd_jax.cli import guard
 from cckd_jax.cli.config_flags import asks_for_help
 from cckd_jax.errors import lookup
@@ -43,9 +44,7 @@ def dispatch(arguments: Sequence[str]) -> int:
 
 
 def _print_version() -> None:
-    from cckd_jax import __version__
-
-    guard.print_text(__version__)
+    guard.print_text(cckd_jax.__version__)
 
 
 def _resolve(name: str) -> Callable[[list[str]], int]:

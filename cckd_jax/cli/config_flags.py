@@ -65,6 +65,8 @@ def load(argument: str) -> ConfigDict:
     (name, _, variant) = argument.partition(':')
     path = config_path(name)
     spec = importlib.util.spec_from_file_location(f'config_{path.stem}', path)
+    if spec is None or spec.loader is None:
+        raise InputError(f'{name} cannot be used: {path} is not a Python file')
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -85,12 +85,12 @@ def print_text(text: str) -> None:
 
 def check_devices() -> None:
     """Raises InputError if JAX cannot start on the platform that the user asked for."""
-    import jax
+    import jax  # takes a second, and a command that computes nothing does without
 
     try:
         jax.local_devices()
     except (AssertionError, RuntimeError) as error:
-        platforms = jax.config.jax_platforms or ''
+        platforms = jax.config.values['jax_platforms'] or ''
         raise InputError(
             f'JAX cannot start with JAX_PLATFORMS={platforms}: {config_flags.one_line(error)}; '
             "unset JAX_PLATFORMS to use what this machine has, or install the platform, such as pip install 'jax[cuda]'"
@@ -117,7 +117,8 @@ def _is_from_jax(error: BaseException) -> bool:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    pending, seen = [error], set()
+    pending: list[BaseException | None] = [error]
+    seen: set[int] = set()
     while pending:
         cause = pending.pop(0)
         if cause is None or id(cause) in seen:
@@ -162,6 +163,7 @@ def _append_current_folder() -> None:
 
 
 def _prepare_jax() -> None:
+    # Commands that compute nothing do without JAX, which these import.
     from absl import logging
 
     from cckd_jax import cache, cpu

@@ -19,14 +19,14 @@ _OWN = {'package.module:NAME': 'one of your own'}
 
 def methods() -> dict[str, str]:
     """Every distillation method with its hyper-parameters."""
-    from cckd_jax.methods import METHODS
+    from cckd_jax.methods import METHODS  # imports JAX, which takes a second
 
     return {name: _values(method.hyperparameters) for name, method in METHODS.items()} | _OWN
 
 
 def networks() -> dict[str, str]:
     """Every network with its description."""
-    from cckd_jax.models import MODELS
+    from cckd_jax.models import MODELS  # imports JAX, which takes a second
 
     return {name: _summary(factory) for name, factory in MODELS.items()} | {
         'package.module:factory': 'a Flax Linen module of your own'
@@ -51,14 +51,14 @@ def configs() -> dict[str, str]:
 
 def gates() -> dict[str, str]:
     """Every gate with its hyper-parameters."""
-    from cckd_jax.methods import GATES
+    from cckd_jax.methods import GATES  # imports JAX, which takes a second
 
     return {name: _values(gate.hyperparameters) for name, gate in GATES.items()} | {'none': ''} | _OWN
 
 
 def evaluators() -> dict[str, str]:
     """Every part of the report that `evaluate.NAME` turns on or off."""
-    from cckd_jax.evaluators import EVALUATORS
+    from cckd_jax.evaluators import EVALUATORS  # imports JAX, which takes a second
 
     modules = {name: importlib.import_module(f'cckd_jax.evaluators.{name}') for name in EVALUATORS}
     return {name: _first_line(module.__doc__ or '') for name, module in modules.items()} | _OWN
@@ -66,7 +66,7 @@ def evaluators() -> dict[str, str]:
 
 def optimizers() -> dict[str, str]:
     """Every optimizer."""
-    from cckd_jax.training.optimizers import OPTIMIZERS
+    from cckd_jax.training.optimizers import OPTIMIZERS  # imports JAX, which takes a second
 
     return dict.fromkeys(OPTIMIZERS, '') | _OWN
 

@@ -218,7 +218,7 @@ class Method:
             return np.arange(len(labels))
         return self.weighting.subset(labels, aux)
 
-    def adapter(self, teachers: tuple[nn.Module, ...], image_shape: tuple[int, int, int]) -> nn.Module | None:
+    def adapter(self, teachers: tuple[nn.Module, ...], image_shape: tuple[int, ...]) -> nn.Module | None:
         """The module that maps the student's features to the teachers' shapes, or None."""
         features = self.matched_features
         if features is None:

@@ -14,7 +14,7 @@ from cckd_jax.models import Classifier, Network
 from cckd_jax.models.layers import conv, flatten
 
 if TYPE_CHECKING:
-    from cckd_jax.methods.method import Method
+    from cckd_jax.methods.method import Method, Schedule
 
 _BATCH, _CLASSES, _SHAPE = 4, 10, (8, 8, 1)
 
@@ -95,8 +95,8 @@ def _reads(method: 'Method') -> Mapping[str, frozenset[str]]:
             return results[name]
 
         for name, schedule in method.schedules.items():
-            scale = functools.partial(schedule, inputs.epoch, recorded('schedules'))
-            _call(f'schedules[{name!r}]', lambda inputs, scale=scale: scale(), inputs)
+            hyper = recorded('schedules')
+            _call(f'schedules[{name!r}]', functools.partial(_scale, schedule), inputs._replace(hyper=hyper))
         clean = inputs.outputs
         if method.perturb is not None:
             perturbed = run('perturb', method.perturb, inputs._replace(outputs=None))
@@ -159,6 +159,10 @@ def _abstract_batch(method: 'Method', count: int) -> Batch:
     if method.weighting is not None:
         aux['significance'] = shape()
     return Batch(shape(*_SHAPE), shape(dtype=jnp.int32), shape(dtype=jnp.int32), shape(dtype=bool), aux)
+
+
+def _scale(schedule: 'Schedule', inputs: Inputs) -> Any:
+    return schedule(inputs.epoch, inputs.hyper)
 
 
 def _call(name: str, column: Callable[[Inputs], Any], inputs: Inputs) -> Any:

@@ -47,7 +47,7 @@ class AlexNet(Classifier):
         )
 
     def classifier(self) -> tuple[Layer, ...]:
-        dense = [
+        dense: list[tuple[Layer, ...]] = [
             (self.denses[index], nn.relu, self.drops[index], *self.norms[5 + index : 6 + index]) for index in range(2)
         ]
         return (layers.flatten, *dense[0], *dense[1], self.output)

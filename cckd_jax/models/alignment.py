@@ -101,7 +101,7 @@ def _regress(maps: chex.Array, height: int, width: int, channels: int) -> chex.A
     return nn.Conv(channels, (3, 3), padding=1, dtype=maps.dtype)(resampled(maps, height, width))
 
 
-def feature_shapes(module: nn.Module, image_shape: Shape) -> tuple[tuple[int, ...], ...]:
+def feature_shapes(module: nn.Module, image_shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     """The shape `(H, W, C)` of the feature map after each stage; only shapes are evaluated.
 
     >>> from cckd_jax import models

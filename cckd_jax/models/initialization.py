@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax.numpy as jnp
+import jax
 from jax.nn.initializers import Initializer
 
 # Normal with variance 2 / (k^2 C_out), for grouped convolutions too.
@@ -19,7 +19,13 @@ def _zeros(inputs: int) -> Initializer:
 
 def _pytorch_bias(inputs: int) -> Initializer:
     bound = inputs**-0.5
-    return lambda key, shape, dtype=jnp.float32: nn.initializers.uniform(2 * bound)(key, shape, dtype) - bound
+    uniform = nn.initializers.uniform(2 * bound)
+
+    # The arguments of an initializer differ between versions of JAX.
+    def initializer(*args: Any, **kwargs: Any) -> jax.Array:
+        return uniform(*args, **kwargs) - bound
+
+    return initializer
 
 
 class Initialization(NamedTuple):

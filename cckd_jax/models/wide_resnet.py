@@ -75,9 +75,10 @@ class WideResNet(Classifier):
         self.output = WIDE_RESNET.output(self.num_classes, channels[-1], self.dtype)
 
     def stages(self) -> tuple[tuple[Layer, ...], ...]:
-        (*groups, last) = ((*group,) for group in self.groups)
-        (first, *rest) = (*groups, (*last, self.norm, nn.relu))
-        return ((self.stem, *first), *rest)
+        stages: list[list[Layer]] = [list(group) for group in self.groups]
+        stages[0].insert(0, self.stem)
+        stages[-1] += [self.norm, nn.relu]
+        return tuple(map(tuple, stages))
 
     def classifier(self) -> tuple[Layer, ...]:
         return (layers.global_average, self.output)
