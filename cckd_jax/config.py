@@ -1,4 +1,4 @@
-"""The settings of a run: the default that config files change, and the `:smoke` variant.
+"""The settings of a run: the defaults, which config files change, and the `:smoke` variant.
 
 The hyper-parameters of methods and gates are settings too; their names come from the rows (`hyperparameter_types`).
 """
@@ -25,50 +25,50 @@ _GATE_FIELDS = ('alpha', 'margin_temperature')
 
 
 def default() -> ConfigDict:
-    """The CCKD paper's settings where it gives any; empty placeholders leave a value to the method's own row."""
+    """The CCKD paper's settings; an empty placeholder leaves the value to the method's row."""
     config = ConfigDict()
     config.method = 'cckd_t_reg'
     config.seed = 0
     config.batch_size = 512
     config.validation_fraction = 0.0
-    config.precision = 'float32'  # what networks compute in: float32 or bfloat16; parameters and losses are float32
+    config.precision = 'float32'  # of the networks' computation: float32 or bfloat16; parameters and losses are float32
 
     for name, kind in _built_in_hyperparameters().items():
         config[name] = placeholder(kind)
     config.gate = placeholder(str)  # self_regulated, none, or package.module:NAME; empty: the method's own
     config.self_regulate = placeholder(bool)  # true: gate=self_regulated; false: gate=none
     config.recheck = False  # dropped samples also skip their forward pass until the gate may keep them; student only
-    config.compaction = placeholder(bool)  # backward passes over the kept samples alone; empty: where exact and faster
-    config.feature_cache_gib = 1.0  # teachers' feature maps that take no more on a device are computed once
+    config.compaction = placeholder(bool)  # backward passes over the kept samples only; empty: where exact and faster
+    config.feature_cache_gib = 1.0  # teachers' feature maps up to this size per device are computed once
 
     config.dataset = ConfigDict()
     config.dataset.name = 'digits'
     config.dataset.data_dir = placeholder(str)
-    config.dataset.image_shape = (28, 28, 1)  # what the embedded digits are brought to
-    config.dataset.examples = placeholder(int)  # keep only so many training examples
+    config.dataset.image_shape = (28, 28, 1)  # of the embedded digits; other data sets keep their shape
+    config.dataset.examples = placeholder(int)  # number of training examples to keep; empty: all
 
-    config.augmentation = ConfigDict()  # with any of it the teacher runs inside the step
-    config.augmentation.crop = 0  # pixels around an image before a window of its size is cut from it
-    config.augmentation.flip = False  # left and right
+    config.augmentation = ConfigDict()  # with augmentation, the teacher runs inside the step
+    config.augmentation.crop = 0  # pixels of padding from which images are cropped at random
+    config.augmentation.flip = False  # flips images left to right at random
 
     config.teacher = ConfigDict()
     config.teacher.model = 'lenet5'  # a name, or package.module:factory
     config.teacher.options = ConfigDict()  # fields of the network's class, such as width
     config.teacher.epochs = 200
     config.teacher.learning_rate = 1e-3
-    config.teacher.checkpoint = placeholder(str)  # a folder such as RUN/teacher: restored, not trained
-    config.teacher.self_regulate = False  # the gate on its own training; its counts are the samples' significance
-    config.teacher.alpha = placeholder(float)  # of its gate, 0.01 unless given
-    config.teacher.margin_temperature = placeholder(float)  # of its gate, 1 unless given; 20 keeps nearly all
-    config.teacher.robust = placeholder(str)  # adversarial or ibp training; empty: on the images as they are
-    config.teacher.epsilon = placeholder(float)  # of its robust training, 8/255 unless given
-    config.teacher.ramp = placeholder(int)  # of its robust training, epochs in which its radius grows
-    config.teacher.logits = placeholder(str)  # a file of logits from elsewhere: no teacher network at all
-    config.teacher.check_logits = True  # refuse logits that agree with the labels hardly more often than by chance
-    config.teacher.seed = placeholder(int)  # the run's unless given
-    config.teacher.label_noise = 0.0  # share of its training labels that are shuffled: a worse teacher, on purpose
+    config.teacher.checkpoint = placeholder(str)  # a folder of a trained network, such as RUN/teacher
+    config.teacher.self_regulate = False  # trains the teacher with the gate, which counts the significance of samples
+    config.teacher.alpha = placeholder(float)  # of its gate; empty: 0.01
+    config.teacher.margin_temperature = placeholder(float)  # of its gate; empty: 1; 20 keeps nearly all samples
+    config.teacher.robust = placeholder(str)  # adversarial or ibp training; empty: ordinary training
+    config.teacher.epsilon = placeholder(float)  # of its robust training; empty: 8/255
+    config.teacher.ramp = placeholder(int)  # epochs in which the radius of its robust training grows
+    config.teacher.logits = placeholder(str)  # a file of logits that replaces the teacher network
+    config.teacher.check_logits = True  # refuses logits that agree with the labels hardly more often than by chance
+    config.teacher.seed = placeholder(int)  # empty: the run's
+    config.teacher.label_noise = 0.0  # fraction of its training labels that are shuffled, for a worse teacher
 
-    config.num_teachers = 1  # the others are like config.teacher, each from a seed of its own
+    config.num_teachers = 1  # the others are like config.teacher, each with its own seed
     config.teachers = tuple(_no_overrides(config.teacher) for _ in range(_MAX_TEACHERS))  # by index, the first is 0
 
     config.student = ConfigDict()
@@ -77,13 +77,13 @@ def default() -> ConfigDict:
     config.student.epochs = 200
     config.student.learning_rate = placeholder(float)
 
-    config.separate = ConfigDict()  # the student trained alone, by the labels
-    config.separate.enabled = True  # false leaves it out, and with it the comparison and the transfer attack
-    config.separate.learning_rate = placeholder(float)  # 1e-3 unless given, as the CCKD paper has it
+    config.separate = ConfigDict()  # the baseline: the student trained without a teacher
+    config.separate.enabled = True  # false omits the baseline, and with it the comparison and the transfer attack
+    config.separate.learning_rate = placeholder(float)  # empty: 1e-3, as in the CCKD paper
 
     config.significance = ConfigDict()
     config.significance.normalization = 'epochs'  # or max, or mean_one
-    config.significance.file = placeholder(str)  # RUN/significance.npz, or one's own counts: used, not the teacher's
+    config.significance.file = placeholder(str)  # counts that replace the teacher's, such as RUN/significance.npz
 
     config.optimizer = ConfigDict()
     config.optimizer.name = 'adam'
@@ -93,24 +93,28 @@ def default() -> ConfigDict:
     config.attack = ConfigDict()
     config.attack.epsilon = 0.15
     config.attack.samples = 30_000
-    config.attack.checkpoint = placeholder(str)  # a separately trained student, such as RUN/separate
+    config.attack.checkpoint = placeholder(str)  # a trained baseline, such as RUN/separate
 
-    config.evaluate = ConfigDict()  # what is measured beside accuracies, on the test split
+    config.evaluate = ConfigDict()  # measurements in addition to accuracies, on the test split
     config.evaluate.extra = ()  # evaluators from outside the package, package.module:NAME
     config.evaluate.attacks = ()  # attacks from outside the package, package.module:NAME
-    config.evaluate.transfer_attack = True  # on the student by way of the student trained alone; config.attack
+    config.evaluate.transfer_attack = True  # attacks the student with examples of the baseline (config.attack)
     config.evaluate.calibration = True
-    config.evaluate.robustness = False  # attacks on the networks themselves: minutes on a CPU
-    config.evaluate.faithfulness = False  # teacher and student around the images: minutes on a CPU
-    config.evaluate.networks = ('teacher', 'student', 'separate')  # whose; separate is the student trained alone
-    config.evaluate.epsilons = (0.1,)  # radii of the last two
-    config.evaluate.samples = 500  # images of the last two
-    config.evaluate.steps = 20  # of each search along gradients
-    config.evaluate.queries = 500  # of the search without any
-    config.evaluate.temperatures = (1.0, 20.0)  # at which cross entropy is attacked
+    config.evaluate.robustness = False  # attacks on each network; takes minutes on a CPU
+    config.evaluate.faithfulness = False  # teacher against student under perturbations; takes minutes on a CPU
+    config.evaluate.networks = (
+        'teacher',
+        'student',
+        'separate',
+    )  # networks to attack; separate is the baseline
+    config.evaluate.epsilons = (0.1,)  # radii of robustness and faithfulness
+    config.evaluate.samples = 500  # test images for robustness and faithfulness
+    config.evaluate.steps = 20  # steps of each attack that follows gradients
+    config.evaluate.queries = 500  # queries of the attack without gradients
+    config.evaluate.temperatures = (1.0, 20.0)  # of the cross entropy that attacks maximise
     config.evaluate.bounds = 'crown_ibp'  # or ibp, looser and cheaper; or crown, mostly tighter and very slow
 
-    config.save_seconds = 10.0  # a checkpoint at the end of an epoch when the last is that old; 0: every epoch
+    config.save_seconds = 10.0  # saves after an epoch if the last checkpoint is this old; 0: after every epoch
     return config
 
 
@@ -129,7 +133,7 @@ def declare_hyperparameters(config: ConfigDict, arguments: Sequence[str] = ()) -
     """Adds the hyper-parameters of a config's method and gate that come from outside the package, as empty settings.
 
     Args:
-      config: changed in place; its own method and gate count unless the arguments name others.
+      config: changed in place; its method and gate apply unless the arguments name others.
       arguments: of a command line; `--config.method=` and `--config.gate=` are read.
 
     Raises:
@@ -220,7 +224,7 @@ def teachers(config: ConfigDict) -> list[ConfigDict]:
 
 
 def as_dict(config: ConfigDict) -> dict[str, Any]:
-    """The settings as JSON holds them; of `teachers` only the fields that are set, by index."""
+    """The settings as JSON values; `teachers` contains only the fields that are set, by index."""
     settings = json.loads(config.to_json())
     settings['teachers'] = {str(index): fields for index, fields in given_teachers(config)}
     return settings
@@ -228,18 +232,18 @@ def as_dict(config: ConfigDict) -> dict[str, Any]:
 
 def given_teachers(config: ConfigDict) -> Iterator[tuple[int, dict[str, Any]]]:
     """The fields of `config.teachers` that are set, by index."""
-    for index, own in enumerate(config.teachers):
-        fields = {name: value for name, value in json.loads(own.to_json()).items() if value not in (None, {})}
+    for index, overrides in enumerate(config.teachers):
+        fields = {name: value for name, value in json.loads(overrides.to_json()).items() if value not in (None, {})}
         if fields:
             yield index, fields
 
 
 def variant(config: ConfigDict, name: str, *, narrow: Mapping[str, Any] = MappingProxyType({})) -> ConfigDict:
-    """Applies the variant after the colon of `--config=FILE:name`: none, or `smoke` for the whole path in seconds.
+    """Applies the variant after the colon of `--config=FILE:name`: none, or `smoke`, a whole run in seconds.
 
     Args:
       config: the config of the file; changed in place.
-      name: of the variant.
+      name: name of the variant.
       narrow: options that make both networks small enough for `smoke`.
 
     Raises:

@@ -277,7 +277,7 @@ def test_a_robust_teacher_resumes_bit_for_bit_in_its_ramp(tmp_path, one_device, 
         ),
         (
             {'method': 'kd', 'teacher.robust': 'ibp', 'teacher.model': 'test_models:own_network'},
-            'the teacher, test_models:own_network: certified bounds need a list of layers, and .* has none',
+            'the teacher, test_models:own_network: certified bounds need a list of layers, which .* does not provide',
         ),
     ],
 )

@@ -48,7 +48,7 @@ def test_what_cannot_be_bounded_is_named():
         layer_rules.find_rule(OwnDense(3))
     module = nn.Sequential([layers.flatten, nn.Dense(3)])
     network = models.Network(module, module.init(jax.random.key(0), images))
-    with pytest.raises(InputError, match='Sequential has none: derive it from cckd_jax'):
+    with pytest.raises(InputError, match='Sequential does not provide; derive it from cckd_jax'):
         evaluation.logit_bounds(network, images, 0.1)
 
 

@@ -65,7 +65,7 @@ def main(*arguments, config=None):
         (['--config.seed=4294967296'], 'seed=4294967296 must be in [0, 2^32)'),
         (['--config.dataset.name=mnist/nothing'], "data set 'mnist/nothing' cannot be used"),
         (['--config.dataset.name=My Data'], "data set 'My Data' cannot be used"),
-        (['--config.method=kd', '--config.recheck=true'], 'recheck=true needs a gate, and kd has none'),
+        (['--config.method=kd', '--config.recheck=true'], 'recheck=true needs a gate, and kd has no gate'),
         (['--config.teachers=3'], "'teachers' is a group of settings; there are: 0, 1, 2"),
         (['--config.optimizer=sgd'], "'optimizer' is a group of settings; there are: name, schedule, weight_decay"),
         (['--config.teachers.1.modle=a'], "unknown config key 'teachers.1.modle' (did you mean 'model'?)"),

@@ -1,4 +1,4 @@
-"""The data of a benchmark as an `.npz` file, which measuring processes and a peer read alike."""
+"""The data of a benchmark as an `.npz` file, which measuring processes and a peer read."""
 
 from pathlib import Path
 

@@ -158,17 +158,17 @@ def configured(argument: str, settings: Sequence[str]) -> ConfigDict:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an exception without line breaks, or its type if it has none."""
+    """The message of an exception without line breaks, or its type if the message is empty."""
     return ' '.join(str(error).split()) or type(error).__name__
 
 
 def _only(values: flags.FlagValues, name: str, example: str) -> str:
-    given = values[name].value
-    if not given or not given[0]:
-        raise InputError(f'--{name} is {"empty" if given else "missing"}; for example --{name}={example}')
-    if len(given) > 1:
-        raise InputError(f'--{name} is given {len(given)} times: {", ".join(given)}; give it once')
-    return given[0]
+    occurrences = values[name].value
+    if not occurrences or not occurrences[0]:
+        raise InputError(f'--{name} is {"empty" if occurrences else "missing"}; for example --{name}={example}')
+    if len(occurrences) > 1:
+        raise InputError(f'--{name} is given {len(occurrences)} times: {", ".join(occurrences)}; give it once')
+    return occurrences[0]
 
 
 def _check_key(config: ConfigDict, setting: str) -> None:

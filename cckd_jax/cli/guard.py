@@ -84,7 +84,7 @@ def print_text(text: str) -> None:
 
 
 def check_devices() -> None:
-    """Raises InputError if JAX cannot start on the platform that the user asked for."""
+    """Raises InputError if JAX cannot start on the requested platform."""
     import jax  # takes a second, and a command that computes nothing does without
 
     try:

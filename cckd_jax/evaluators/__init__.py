@@ -1,4 +1,4 @@
-"""Sections of `results.json` and of the report, one file each: numbers, a table and a figure.
+"""Sections of `results.json` and of the report: each file computes numbers and renders a table and a figure.
 
 An evaluator from outside the package is one object in one file, here `my_file.py`:
 
@@ -40,7 +40,7 @@ from cckd_jax.evaluators.teachers import TEACHERS
 from cckd_jax.evaluators.transfer import TRANSFER
 from cckd_jax.imports import import_object
 
-# In the order of the report. Those that `config.evaluate` has a setting for can be left out.
+# In the order of the report. A setting `config.evaluate.NAME=false` leaves out the section NAME.
 EVALUATORS: Mapping[str, Evaluator] = {
     'accuracy': ACCURACY,
     'participation': PARTICIPATION,

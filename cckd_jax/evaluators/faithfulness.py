@@ -72,7 +72,7 @@ def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any]:
 
 
 def summarize(values: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Means over images `[N]` of what is seen at the image, found by attacks and certified.
+    """Means over images `[N]`: at the image, found by attacks, and certified.
 
     Args:
       values: for each of `clean`, `found` and `certified`: bool `agrees_*` `[N]`, and `gap_*` `[N, 2]`, over- and
@@ -169,11 +169,11 @@ def _comparer(run: FinishedRun, teacher: nn.Module, student: nn.Module) -> Calla
         options = {'key': robustness.example_keys(jax.random.key(run.config.seed), index), 'steps': evaluate.steps}
         logits = [network(images) for network in pair]
         (of_teacher, of_student) = (losses.label_probability(values, labels) for values in logits)
-        found = evaluation.signed_attack_gaps(*pair, images, labels, epsilon, **options)
+        attacked = evaluation.signed_attack_gaps(*pair, images, labels, epsilon, **options)
         certified = evaluation.signed_gap_bounds(*pair, images, labels, epsilon, method=evaluate.bounds)
         return {
             'gap_clean': jnp.stack([of_student - of_teacher, of_teacher - of_student], -1),
-            'gap_found': jnp.stack(found, -1),
+            'gap_found': jnp.stack(attacked, -1),
             'gap_certified': jnp.stack(certified, -1),
             'agrees_clean': jnp.argmax(logits[0], -1) == jnp.argmax(logits[1], -1),
             'agrees_found': evaluation.attack_agreement(*pair, images, epsilon, **options),

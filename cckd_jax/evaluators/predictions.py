@@ -15,10 +15,10 @@ class Predictions(NamedTuple):
     """Networks and predictions by the names `teacher`, `student` and `separate`, the student trained alone.
 
     Attributes:
-      networks: several teachers, or a teacher that is a file of logits, have no network here. `separate` is missing if
-        the run has no such network, or if it is the student itself.
+      networks: `teacher` is missing for several teachers, and for a teacher that is a file of logits. `separate` is
+        missing if the run has no such network, or if it is the student itself.
       logits: float32 `[M, C]` of the test split; `teacher` is the ensemble of several teachers, and is missing if a
-        file of logits has none for the test split.
+        file of logits does not cover the test split.
       train_correct: bool `[N]`, which training images the `teacher` (or the ensemble) and the `student` classify
         correctly.
       trained_here: names of networks trained on the training split of this run, which have not seen its validation

@@ -1,4 +1,4 @@
-"""Several teachers: the accuracy of each, and how much weight the method gave it."""
+"""Several teachers: accuracy of every teacher, and the weight that the method gave it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A run from its config to its report, and what a run needs on the way."""
+"""A run from its config to its report: resolving settings, networks, teachers, significance, results."""
 
 from cckd_jax.experiment.resolve import resolve_method as resolve_method
 from cckd_jax.experiment.results import write_report as write_report

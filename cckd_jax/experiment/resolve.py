@@ -1,4 +1,4 @@
-"""From the settings of a run to the rows that train its student and its baseline."""
+"""Resolves the settings of a run to the methods that train its student and its baseline."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ def resolve_method(config: ConfigDict) -> Method:
     """The method's row with the config's gate, hyper-parameters and learning rate.
 
     Raises:
-      InputError: there is no such method or gate, or the two do not go together.
+      InputError: there is no such method or gate, or they do not fit together.
     """
     method = methods.get(config.method)
     if config.gate is not None and config.self_regulate is not None:
@@ -32,16 +32,16 @@ def resolve_method(config: ConfigDict) -> Method:
 
 
 def baseline_method(config: ConfigDict) -> Method:
-    """How the student that is trained without a teacher learns."""
+    """The method that trains the baseline, the student without a teacher."""
     method = methods.METHODS['separate']
     return dataclasses.replace(method, learning_rate=config.separate.learning_rate or method.learning_rate, check=False)
 
 
 def _rechecked(config: ConfigDict, method: Method) -> Method:
     if method.gate is None:
-        raise InputError(f'recheck=true needs a gate, and {config.method} has none; add --config.self_regulate=true')
+        raise InputError(f'recheck=true needs a gate, and {config.method} has no gate; add --config.self_regulate=true')
     if method.gate is methods.SELF_REGULATED:
         return method.with_gate(methods.SELF_REGULATED_RECHECK)
     if not method.skips_samples:
-        raise InputError(f'recheck=true needs a gate with next_epoch, and {config.gate} has none; set recheck=false')
+        raise InputError(f'recheck=true needs a gate with next_epoch, and {config.gate} lacks it; set recheck=false')
     return method

@@ -1,4 +1,4 @@
-"""The end of a run: every number into `results.json`, then text and figures from the run directory alone."""
+"""The results of a run: `results.json`, and the report and figures drawn from the run directory alone."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""A run from its config to its report: load, train teachers, distil, train the student alone, evaluate, report."""
+"""A run from its config to its report: load, train teachers, distil, train the baseline, evaluate, report."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +21,8 @@ from cckd_jax.paths import expand
 from cckd_jax.training import optimizers
 from cckd_jax.training.teacher_outputs import TeacherOutputs
 
-# Settings that may change when a run directory is used again. The first belong to the evaluation, which is repeated;
-# the others do not change results. Data may move: the key of the teacher outputs shows whether it changed.
+# Settings that may change when a run directory is reused. A change of EVALUATION evaluates the run again; the others do
+# not affect results. Data may move: the key of the teacher outputs shows whether its content changed.
 EVALUATION = ('evaluate', 'attack.epsilon', 'attack.samples')
 WITHOUT_EFFECT = ('dataset.data_dir', 'save_seconds', 'feature_cache_gib')
 
@@ -32,7 +32,7 @@ class Pretrained(NamedTuple):
 
     Attributes:
       teachers: for each teacher its network, its logits, or None if the run trains it.
-      baseline: the student trained alone, or None.
+      baseline: the student trained without a teacher, or None.
       significance: counts of `significance.file` or of a restored teacher, or None.
     """
 
@@ -42,9 +42,9 @@ class Pretrained(NamedTuple):
 
 
 def run(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Device] | None = None) -> Results:
-    """Runs a config to its report, and resumes what an earlier call on the same workdir began.
+    """Runs a config to its report, and resumes an earlier run in the same workdir.
 
-    A finished run is left as it is. With other settings of the evaluation it is evaluated again, without training.
+    A finished run does not change. If settings of the evaluation differ, it is evaluated again, without training.
 
     Args:
       config: of `config.default`, changed.
@@ -71,7 +71,7 @@ def run(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Device
 
 
 def check(config: ConfigDict) -> Method:
-    """The method of a config, if the settings alone do not rule out a run.
+    """Checks the settings of a run, as far as possible without data and files, and returns its method.
 
     Raises:
       InputError: a value cannot be used; its message names it and the way out.
@@ -138,10 +138,13 @@ def train_teachers(run: Run, pretrained: Pretrained) -> Teachers:
 
 
 def count_significance(run: Run, method: Method, pretrained: Pretrained, teachers: Teachers) -> Significance | None:
-    """How often each training example trained the (first) teacher, written to `significance.npz`; None if unknown.
+    """Counts how often each training example trained the (first) teacher, and writes `significance.npz`.
+
+    Returns:
+      The counts, or None if they are unknown.
 
     Raises:
-      InputError: the method needs counts that the teacher does not have, or the run was begun with others.
+      InputError: the method needs counts that the teacher does not have, or the workdir holds other counts.
     """
     counts = pretrained.significance or significance.load_or_count(run, method, teachers.networks[0])
     if counts is not None:
@@ -161,7 +164,11 @@ def distil(run: Run, method: Method, trained: Teachers, counts: Significance | N
 
 
 def train_baseline(run: Run, pretrained: Pretrained, student: TrainedNetwork) -> TrainedNetwork | None:
-    """Trains the student alone, from the labels; the student itself if that is its method, None if it is left out."""
+    """Trains the student without a teacher.
+
+    Returns:
+      The trained network; the distilled student itself if its method is the baseline's; None if the run omits it.
+    """
     config = run.config
     if pretrained.baseline is not None:
         return pretrained.baseline
@@ -212,7 +219,7 @@ def _open(config: ConfigDict, workdir: Path, devices: list[jax.Device]) -> Run:
 
 def _record_settings(run: Run, method: Method, pretrained: Pretrained) -> None:
     """Writes the config into the workdir, and warns of settings without effect."""
-    # A report of other settings of the evaluation must not pass for a finished run of these.
+    # A report of other settings must not count as a finished run of the current settings.
     (run.workdir / 'report.md').unlink(missing_ok=True)
     write_json(run.workdir / 'config.json', settings.as_dict(run.config))
     _warn_of_ramp('student', method, run.config.student.epochs, '--config.ramp')

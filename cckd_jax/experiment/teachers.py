@@ -42,7 +42,7 @@ def names(count: int) -> list[str]:
 def resolve_method(teacher_config: ConfigDict) -> Method:
     """The method that trains a teacher: from labels alone, robustly or with a gate of its own if its settings say so.
 
-    Its gate decides on every sample in every epoch, whatever `recheck` is: significance counts how often a sample
+    Its gate decides on every sample in every epoch, even with `recheck`: significance counts how often a sample
     passes the gate, and a skipped sample would not be counted.
 
     Raises:
@@ -89,8 +89,8 @@ def check(config: ConfigDict, method: Method, teacher_configs: Sequence[ConfigDi
     for index, teacher_config in enumerate(teacher_configs):
         if teacher_config.logits and method.matched_features is not None:
             raise InputError(
-                f"{config.method} matches the teachers' feature maps, and teachers.{index}.logits have none; give "
-                f'teachers.{index}.checkpoint, or set --config.feature_weight=0'
+                f"{config.method} matches the teachers' feature maps, which teachers.{index}.logits do not contain; "
+                f'give teachers.{index}.checkpoint, or set --config.feature_weight=0'
             )
 
 
@@ -107,7 +107,7 @@ def check_features(run: Run, method: Method, student: nn.Module, teachers: Seque
             which = 'last' if stage < 0 else f'{stage + 1}.'
             raise InputError(
                 f'{run.config.method} matches feature maps [H, W, C] after the {which} stage, and '
-                f'{network_config.model} has none; use a cckd_jax.models.Classifier that has, or set '
+                f'{network_config.model} has no such map; use a cckd_jax.models.Classifier with one, or set '
                 '--config.feature_weight=0'
             )
 

@@ -61,7 +61,7 @@ def lock_workdir(
                 (old, new) = changed[name]
                 raise InputError(
                     f'{workdir} holds a run with {name}={old}, this one has {new}; '
-                    'give another --workdir, or the config that it was begun with'
+                    'give another --workdir, or the config of that run'
                 )
         _remove_temporaries(workdir)
         yield frozenset(changed)
@@ -107,7 +107,7 @@ def _flat(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _remove_temporaries(workdir: Path) -> None:
-    """Removes what a killed process left of files that it was writing."""
+    """Removes unfinished files of killed processes."""
     for pattern in (io.TEMPORARY, f'*/{io.TEMPORARY}'):
         for path in workdir.glob(pattern):
             path.unlink(missing_ok=True)

@@ -112,14 +112,14 @@ def fitnet_hints(regressed: FeatureMaps, teacher_hints: FeatureMaps) -> chex.Arr
 
 
 def _squared_distances(
-    student_maps: FeatureMaps, teacher_maps: FeatureMaps, reduce: Callable[..., chex.Array]
+    student_maps: FeatureMaps, teacher_maps: FeatureMaps, reduce: Callable[[chex.Array, tuple[int, ...]], chex.Array]
 ) -> chex.Array:
-    """Float32 `[K, B]`."""
+    """Float32 `[K, B]`, reduced over the axes of a map by `reduce`, which is `jnp.mean` or `jnp.sum`."""
     chex.assert_equal(len(student_maps), len(teacher_maps))
     distances = []
     for student, teacher in zip(student_maps, teacher_maps, strict=True):
         chex.assert_rank((student, teacher), 4)
         chex.assert_equal_shape((student, teacher))
         difference = student.astype(jnp.float32) - jax.lax.stop_gradient(teacher).astype(jnp.float32)
-        distances.append(reduce(jnp.square(difference), axis=(1, 2, 3)))
+        distances.append(reduce(jnp.square(difference), (1, 2, 3)))
     return jnp.stack(distances)

@@ -6,6 +6,7 @@ training loop knows no method by name.
 
 import functools
 from collections.abc import Mapping
+from typing import TypeVar
 
 from cckd_jax.errors import InputError
 from cckd_jax.imports import resolve
@@ -24,6 +25,8 @@ from cckd_jax.methods.method import (
     Record as Record,
     Weighting as Weighting,
 )
+
+T = TypeVar('T')
 
 GATES: Mapping[str, Gate] = {
     'self_regulated': SELF_REGULATED,
@@ -166,7 +169,7 @@ def get_gate(name: str) -> Gate | None:
     return None if gate is None else _checked(gate, Gate, name)
 
 
-def _checked(value, kind, name):
+def _checked(value: object, kind: type[T], name: str) -> T:
     if not isinstance(value, kind):
         raise InputError(f'{name} is a {type(value).__name__}, not a cckd_jax.methods.{kind.__name__}')
     return value

@@ -98,7 +98,7 @@ class Method:
       gate: which samples train.
       weighting: with what weight.
       features: feature maps to match.
-      teacher_weights: `inputs -> {name: [K, B]}`, how much each teacher counts; only reported.
+      teacher_weights: `inputs -> {name: [K, B]}`, weights of the teachers; only reported.
       teachers: how many teachers the method takes.
       live_teacher: whether columns call `inputs.teachers`.
       schedules: hyper-parameters that grow, by name: `(epoch, hyper) -> factor`.

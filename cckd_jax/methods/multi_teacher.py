@@ -1,4 +1,4 @@
-"""Columns of methods with several teachers: CA-MKD (arXiv:2201.00007) and those that it is compared with.
+"""Columns of methods with several teachers: CA-MKD (arXiv:2201.00007) and the methods that its paper compares.
 
 Their losses follow CA-MKD's official code: the label's cross entropy, plus a term on the teachers' logits, plus in two
 methods a term on feature maps, which joins after the first epoch. `soft_weight` is the paper's alpha, `feature_weight`
@@ -84,12 +84,12 @@ def ca_mkd(inputs: Inputs) -> jax.Array:
 
 
 def ebkd_weights(inputs: Inputs) -> Mapping[str, jax.Array]:
-    """How much each teacher counts in `ebkd`."""
+    """Weights of the teachers in `ebkd`."""
     return {'logits': losses.ebkd_weights(inputs.all_teacher_logits)}
 
 
 def aekd_weights(inputs: Inputs) -> Mapping[str, jax.Array]:
-    """How much each teacher counts in `aekd`: the same for all examples of a batch."""
+    """Weights of the teachers in `aekd`: the same for all examples of a batch."""
     teachers, hyper = inputs.all_teacher_logits, inputs.hyper
     weights = losses.aekd_weights(
         inputs.logits,
@@ -102,7 +102,7 @@ def aekd_weights(inputs: Inputs) -> Mapping[str, jax.Array]:
 
 
 def ca_mkd_weights(inputs: Inputs) -> Mapping[str, jax.Array]:
-    """How much each teacher, and its feature map, counts in `ca_mkd`; 0 for feature maps that have not joined yet."""
+    """Weights of the teachers and of their feature maps in `ca_mkd`; 0 for feature maps that have not joined yet."""
     hyper = inputs.hyper
     weights = {'logits': losses.ca_mkd_weights(inputs.all_teacher_logits, inputs.labels)}
     if hyper.feature_weight == 0:

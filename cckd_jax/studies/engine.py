@@ -159,7 +159,7 @@ def _check_config(job: Job, workdir: Path) -> None:
         if before != now and not moved and name != 'dataset.data_dir':
             raise InputError(
                 f'{workdir / job.name} holds a run with {name}={before}, this study has {now}; give another --workdir, '
-                'or the settings that the study was begun with'
+                'or the settings of that study'
             )
 
 

@@ -195,7 +195,7 @@ def _in_parallel(
 
 
 def _attempt(job: Job, run: Callable[[], object]) -> tuple[Outcome, float]:
-    """Prepares and runs a job; whatever happens in one run, the others go on."""
+    """Prepares and runs a job; a failure does not stop the other jobs."""
     started = time.monotonic()
     outcome = None
     try:

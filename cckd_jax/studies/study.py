@@ -44,7 +44,7 @@ class Option(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What a study is asked to run.
+    """The runs that a user requests from a study.
 
     Attributes:
       configs: by the name that they have in the tables.

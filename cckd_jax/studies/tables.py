@@ -22,7 +22,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def format_estimate(value: Mapping[str, Any] | None, column: Column, *, sign: str = '') -> str:
-    """Formats a mean and half the width of its confidence interval as a column asks for; nothing for None.
+    """Formats a mean and half the width of its confidence interval in the format of a column; empty for None.
 
     >>> format_estimate({'mean': 0.5, 'half_width': 0.25, 'count': 3}, Column('accuracy', percent=True, digits=1))
     '50.0 ± 25.0 %'

@@ -1,4 +1,4 @@
-"""Checkpoints of a network in training, written by Orbax while the steps go on, and their restoring.
+"""Checkpoints of a network in training: Orbax writes them asynchronously, and training resumes from them.
 
 A checkpoint has four items: `variables`, the network that ships; `training`, the rest of the training state; `meta`,
 facts about the network and its training; `rows`, the metrics of each epoch so far. Weights and rows are one checkpoint,
@@ -34,7 +34,7 @@ class Checkpoints:
 
     Args:
       folder: the folder of the network, such as RUN/student.
-      meta: facts that a checkpoint must agree with to be resumed.
+      meta: facts that a checkpoint must share to be resumed.
 
     Raises:
       InputError: the folder cannot be created.
@@ -68,9 +68,9 @@ class Checkpoints:
           rows: the metrics of each epoch so far.
 
         Raises:
-          InputError: this write, or the one before it, found the disk full.
+          InputError: the disk is full, at this write or at the one before it.
         """
-        # Copies, because the next step is given these buffers while they are still being written.
+        # Copies, because the next step reuses these buffers while Orbax still writes them.
         state = jax.tree.map(np.array, jax.device_get(state))
         epochs = len(rows)
         with io.write_errors(self._folder):
@@ -127,7 +127,7 @@ class Checkpoints:
                 check_meta(restored.meta, self._meta, self._folder)
                 if [row['epoch'] for row in restored.rows] != list(range(epochs)):
                     raise ValueError('rows are missing')
-                # Orbax restores an array in the shape that it was saved in, whatever shape is asked for.
+                # Orbax restores an array in its saved shape, not in the requested one.
                 if any(_shapes(restored[name]) != _shapes(structure[name]) for name in structure):
                     raise ValueError('shapes differ')
             except InputError:
@@ -200,13 +200,13 @@ def load_network(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def load_participation(folder: Path, epochs: int) -> np.ndarray:
-    """Returns int32 `[N]`, how often each training example took part in the first `epochs` epochs.
+    """Returns int32 `[N]`, how often each training example passed the gate in the first `epochs` epochs.
 
     Raises:
       InputError: there is no readable checkpoint of that epoch under `<folder>/checkpoints`.
     """
     step = folder / 'checkpoints' / str(epochs)
-    # Only this array is read: the optimizer's state is twice the size of the network.
+    # Reads one array only: the optimizer's state is twice the size of the network.
     item = ocp.args.PyTreeRestore({'records': {'participation': 0}}, partial_restore=True)
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
@@ -221,7 +221,7 @@ def load_participation(folder: Path, epochs: int) -> np.ndarray:
 
 @contextlib.contextmanager
 def _without_tracebacks() -> Iterator[None]:
-    """Hides the tracebacks that Orbax and tensorstore print of errors in their threads, which Orbax then raises too."""
+    """Hides tracebacks of errors in the threads of Orbax and tensorstore, which Orbax raises again."""
     not_of_orbax = lambda record: 'orbax' not in record.pathname
     before = sys.excepthook
 

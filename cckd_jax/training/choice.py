@@ -18,10 +18,10 @@ _STEPS_PER_CALL = 100
 
 
 def steps_per_call(method: Method, devices: Sequence[jax.Device]) -> int:
-    """How many steps one call of the step takes: many on accelerators, where a call costs more than a step.
+    """Number of steps that one call of the step takes: many on accelerators, where a call costs more than a step.
 
-    XLA:CPU runs convolutions inside a loop several times slower, and a method that skips samples chooses each epoch's
-    on the host.
+    On CPUs it is one, because XLA:CPU runs convolutions inside a loop several times slower; and for methods that skip
+    samples, because the host chooses the samples of each epoch.
     """
     return 1 if _on_cpu(devices) or method.skips_samples else _STEPS_PER_CALL
 
@@ -44,10 +44,11 @@ def choose_step(
       student: the module in training.
       teachers: modules of the live teachers.
       optimizer: receives the gradients.
-      state: of `initial_state`; batch statistics in it rule out compaction unless it is asked for.
-      devices: all hold the state.
+      state: of `initial_state`; with batch statistics, compaction must be requested.
+      devices: hold the replicated state.
       augment: changes the images, or None.
-      compaction: whether the backward pass runs over the kept samples alone; None where that is exact and faster.
+      compaction: whether the backward pass runs over the kept samples only; None enables it where it is exact and
+        faster.
     """
     if compaction is None:
         exact = isinstance(student, models.Classifier) and not jax.tree.leaves(state.batch_stats)

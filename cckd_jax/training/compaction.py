@@ -1,9 +1,10 @@
-"""The same update with the backward pass over the kept samples alone.
+"""The training step with a backward pass over the kept samples only.
 
-A forward pass over everyone decides who takes part; those are packed into the smallest of a few fixed sizes, and only
-they are differentiated. The update is the masked step's to float tolerance for networks without batch norm, dropout
-drawn by example included. With batch norm it differs in one thing: the packed samples are normalised by their own
-statistics and not by the whole batch's. The running statistics are moved by the pass over everyone, as always.
+A forward pass over the whole batch evaluates the gate. The kept samples are packed into the smallest of a few fixed
+sizes, and only the packed batch is differentiated. Without batch norm, the update equals that of the masked step to
+float tolerance, dropout included, because its keys belong to examples. With batch norm there is one difference: the
+packed samples are normalised by their own statistics, not by those of the whole batch. The running statistics are
+updated by the pass over the whole batch in both cases.
 """
 
 from collections.abc import Sequence
@@ -21,24 +22,24 @@ from cckd_jax.methods import Method
 from cckd_jax.training.state import TrainData, TrainState
 from cckd_jax.training.step import AXIS, Metrics, Step, TrainStep, parallel, sum_over_devices
 
-# Below this, a backward pass is no faster for being smaller.
+# A smaller backward pass than this is not faster.
 _SMALLEST = 16
 # Above this fraction of kept samples, a second forward pass costs more than it saves.
 _FORWARD_PAYS = 0.25
 
 
 def sizes(rows: int) -> list[int]:
-    """What a device's share of `rows` is packed into: a quarter of it, halves of that, or all; each is a program.
+    """Sizes that the kept of a device's `rows` are packed into: a quarter, halves of that, or all; each is a program.
 
     >>> sizes(512)
     [16, 32, 64, 128, 512]
     """
-    found = [rows]
+    choices = [rows]
     size = rows // 4
     while size >= _SMALLEST:
-        found.insert(0, size)
+        choices.insert(0, size)
         size //= 2
-    return found
+    return choices
 
 
 def make_compact_step(
@@ -50,10 +51,10 @@ def make_compact_step(
     devices: Sequence[jax.Device],
     augment: Augment | None = None,
 ) -> Step:
-    """As `make_step`, with the size chosen on the host between two dispatches: the way for CPUs.
+    """Like `make_step`, with the packed size chosen on the host between two dispatches; for CPUs.
 
-    While more than a quarter of the step before was kept, the masked step is taken; the first step of an epoch looks
-    anew, so that a run that is resumed takes the same steps.
+    If the previous step kept more than a quarter of its samples, the masked step runs instead. The first step of an
+    epoch ignores the previous one, so that a resumed run takes the same steps.
     """
     train_step = TrainStep(method, student, tuple(teachers), optimizer, augment)
 
@@ -83,7 +84,7 @@ def make_compact_step(
             size = next(size for size in sizes(indices.shape[1]) if size >= needed)
             rows = np.full(size * len(devices), PADDING, np.int32)
             rows[: len(kept)] = kept
-            # Dealt out in turn, so that the devices have equally many.
+            # Devices receive samples in turn, so that their numbers are equal.
             rows = np.ascontiguousarray(rows.reshape(size, len(devices)).T)
             (state, metrics) = packed(state, (data, constants), rows)
             metrics = metrics | counts
@@ -103,9 +104,9 @@ def make_compact_step_on_device(
     augment: Augment | None = None,
     scan: bool = False,
 ) -> Step:
-    """As `make_compact_step`, in one dispatch, with the size that the fullest device needs: the way for accelerators.
+    """Like `make_compact_step`, in one dispatch, with the size that the fullest device needs; for accelerators.
 
-    On a CPU a switch inside the program is slower than the masked step.
+    On a CPU, a switch inside the program is slower than the masked step.
     """
     train_step = TrainStep(method, student, tuple(teachers), optimizer, augment)
 

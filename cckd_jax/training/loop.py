@@ -1,4 +1,4 @@
-"""The loop: epochs over batches, metrics fetched a step late, checkpoints now and then. It knows no method by name."""
+"""The training loop: epochs, metrics fetched one step late, and checkpoints. It knows no method by name."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,27 +18,27 @@ Row = dict[str, Any]
 
 
 class Observer(Protocol):
-    """Who watches a run: told of every step's and every epoch's numbers."""
+    """Receives the metrics of a run, for example to write or to show them."""
 
     def start(self, rows: Sequence[Row]) -> None:
-        """The loop begins after the epochs of these rows."""
+        """Called before the first step, with the rows of the epochs that are already done."""
 
     def step(self, epoch: int, metrics: dict[str, Any]) -> None:
-        """Metrics of one step, one step late."""
+        """Called with the metrics of each step, one step late."""
 
     def epoch(self, row: Row) -> None:
-        """The row of a finished epoch."""
+        """Called with the row of each finished epoch."""
 
 
 class Schedule(NamedTuple):
-    """How long, in what portions, and in which order.
+    """Number of epochs, size of batches and order of examples.
 
     Attributes:
-      epochs: how many.
-      batch_size: over all devices.
-      seed: of the order.
+      epochs: number of epochs.
+      batch_size: B, over all devices.
+      seed: seed of the order.
       subset: int `[M]`, the examples of an epoch.
-      steps_per_call: the most steps that one call of the step takes; 1 for a step that is not scanned.
+      steps_per_call: largest number of steps that one call of the step takes; 1 for a step without scan.
     """
 
     epochs: int
@@ -69,18 +69,19 @@ def train(
     measures: Callable[[TrainState], Row] = lambda state: {},
     save_seconds: float = 10.0,
 ) -> tuple[TrainState, list[Row]]:
-    """Trains to the end of the schedule, from the newest checkpoint where there is one.
+    """Trains to the end of the schedule, and resumes from the newest checkpoint if there is one.
 
     Args:
       step: of `make_step`, for the same devices.
-      state: where training starts if there is no checkpoint.
+      state: the initial state, if there is no checkpoint.
       data: the training set.
-      schedule: epochs, batch size, seed and what an epoch contains.
-      checkpoints: read at the start; written at least every `save_seconds`, at the end of an epoch, and at the end.
-      observers: told of everything measured.
-      devices: all hold the state; the batch is split over them.
-      measures: further columns of an epoch's row, such as the accuracy on held-out data.
-      save_seconds: 0 saves after every epoch.
+      schedule: epochs, batch size, seed, and the examples of an epoch.
+      checkpoints: read at the start; written after the last epoch, and after an epoch that ends `save_seconds` or more
+        after the last write.
+      observers: receive all metrics.
+      devices: hold the replicated state; the batch is split over them.
+      measures: `state -> columns`, further columns of an epoch's row, such as the accuracy on held-out data.
+      save_seconds: time between checkpoints, in seconds; 0 saves after every epoch.
 
     Returns:
       The trained state, and one row per epoch.
@@ -107,8 +108,8 @@ def train(
             subset = subset[jax.device_get(state.records['next_epoch'])[subset] <= epoch]
         for indices in _dispatches(schedule, subset, epoch, len(devices)):
             state, metrics = step(state, data, indices)
-            # Fetching the call before this one lets the devices run ahead by one, and no further:
-            # XLA:CPU deadlocks when hundreds of collective steps are queued.
+            # Fetching the previous call's metrics lets the devices run ahead by one call and no more: XLA:CPU deadlocks
+            # when hundreds of collective steps are queued.
             if pending is not None:
                 totals.add(epoch, jax.device_get(pending), observers)
             pending = metrics
@@ -148,7 +149,7 @@ class _Totals:
         self.steps = 0
 
     def add(self, epoch: int, metrics: dict[str, Any], observers: Sequence[Observer]) -> None:
-        """Adds what one call of the step measured: of one step, or of several along the first axis."""
+        """Adds the metrics of one call of the step: scalars of one step, or arrays over several steps."""
         if np.ndim(metrics['finite']) == 0:
             self._add_step(epoch, metrics, observers)
             return
@@ -186,7 +187,7 @@ class _Totals:
 
 
 def _relative(sums: np.ndarray) -> dict[str, Any]:
-    """How much each teacher counted, overall and by class, from sums `[C, K]`; None where no example was kept."""
+    """Normalized weights of the teachers, overall and by class, from sums `[C, K]`; None where no example was kept."""
     relative = lambda values: [round(float(value), 5) for value in values / values.sum()] if values.sum() else None
     return {'overall': relative(sums.sum(0)), 'by_class': [relative(row) for row in sums]}
 

@@ -1,4 +1,4 @@
-"""What changes during training and what does not: two explicit pytrees, replicated over the devices."""
+"""The train state, which every step updates, and the training data, which it reads: two replicated pytrees."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,11 +17,11 @@ from cckd_jax.models import init
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """What a step changes; donated to it.
+    """Everything that a step updates; donated to it.
 
     Attributes:
       step: int32 scalar, steps taken (with and without an update).
-      epoch: int32 scalar, the n of the threshold; set by the loop.
+      epoch: int32 scalar, counted from 0; the loop sets it.
       params, batch_stats: `{'student': ..., 'extra': ...}`; `extra` is the method's adapter, only `student` ships.
       opt_state: the optimizer's.
       records: per-example arrays `[N, ...]` by name (`Method.all_records`): `participation`, how often each training
@@ -47,7 +47,7 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 class TrainData(flax.struct.PyTreeNode):
-    """What a step only reads. It is an argument, because a closed-over constant is compiled into the program.
+    """Everything that a step only reads. An argument of it: a closed-over constant is compiled into the program.
 
     Attributes:
       images: uint8 `[N, H, W, C]`.
@@ -111,11 +111,11 @@ def train_data(
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """Puts a pytree on every device whole, sharded the way the pmapped step wants it: donation then copies nothing."""
+    """Replicates a pytree over the devices, with the sharding of the pmapped step, so that donation copies nothing."""
     mesh = jax.sharding.Mesh(np.asarray(devices), ('batch',))
     return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
 
 def as_variables(params: Any, batch_stats: Any) -> dict[str, Any]:
-    """The variables of a module, from what the state keeps of them."""
+    """The variables of a module, from its parameters and batch statistics in the state."""
     return {'params': params, 'batch_stats': batch_stats} if batch_stats else {'params': params}

@@ -27,7 +27,7 @@ Step = Callable[[TrainState, TrainData, chex.Array], tuple[TrainState, Metrics]]
 
 
 class StepAux(NamedTuple):
-    """What one device's slice of a batch showed in the clean forward pass.
+    """Results of the clean forward pass over one device's slice of a batch.
 
     Attributes:
       batch: the examples.
@@ -35,7 +35,7 @@ class StepAux(NamedTuple):
       correct: bool `[B]`.
       records: the method's per-example records after this step, `[B, ...]` by name.
       batch_stats: the running statistics, updated by this pass.
-      teacher_weights: float32 `[C, K]` by name, how much each teacher counted for the kept, summed by their class.
+      teacher_weights: float32 `[C, K]` by name, weights of the teachers, summed over the kept examples of each class.
     """
 
     batch: Batch
@@ -132,7 +132,7 @@ class TrainStep:
         }
 
     def batch_counts(self, aux: StepAux) -> Metrics:
-        """How many examples were presented, and how many of them the student got right, over all devices."""
+        """Numbers of presented examples and of correct predictions among them, over all devices."""
         valid = aux.batch.valid
         return {'presented': _total(valid), 'correct': _total(aux.correct & valid)}
 
@@ -185,7 +185,7 @@ class TrainStep:
 def teacher_outputs(
     method: Method, teachers: Sequence[Network], images: chex.Array, names: Collection[str]
 ) -> dict[str, Any]:
-    """What the teachers say of images: `teacher_logits` `[B, K, C]`, `teacher_features` as a tuple of maps.
+    """Outputs of the teachers for images: `teacher_logits` `[B, K, C]`, `teacher_features` as a tuple of maps.
 
     Args:
       method: its `matched_features` name the stage of the feature maps.
@@ -222,10 +222,10 @@ def make_step(
     `state` (donated) and `data` are replicated (`replicate`); indices are int32 `[devices, B / devices]`, -1 for rows
     that pad. Metrics are scalars over all devices: `loss` (weighted mean over the kept), `presented`, `kept`, `correct`
     (of the presented, before the update), `finite` (loss and gradient). A method with `teacher_weights` adds them by
-    name: float32 `[C, K]`, how much each teacher counted for the kept, relative to all, summed by their class.
+    name: float32 `[C, K]`, normalized weights of the teachers, summed over the kept examples of each class.
 
-    The teachers compute inside the step whatever the method needs of them and `data.aux` lacks, because images are
-    augmented or feature maps are too large to keep.
+    Teacher outputs that the method needs and `data.aux` lacks are computed inside the step, because images are
+    augmented or feature maps are too large to cache.
     """
     train_step = TrainStep(method, student, tuple(teachers), optimizer, augment)
     return parallel(train_step.masked, devices, scan=scan)

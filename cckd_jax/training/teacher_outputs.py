@@ -1,4 +1,4 @@
-"""Teacher logits: computed once for fixed inputs, cached in the run directory, or read from a file of the user's."""
+"""Teacher logits: computed once for fixed inputs and cached in the run directory, or loaded from the user's file."""
 
 import hashlib
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _FORCE = 'set check_logits=false for this teacher to use them as they are'
 
 
 class TeacherOutputs(NamedTuple):
-    """Logits of K teachers, float32: `train` `[N, K, C]`, and `test` `[M, K, C]` or None if a file has none."""
+    """Logits of K teachers, float32: `train` `[N, K, C]`, and `test` `[M, K, C]`, or None if a file lacks it."""
 
     train: np.ndarray
     test: np.ndarray | None

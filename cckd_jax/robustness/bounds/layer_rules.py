@@ -31,7 +31,7 @@ def check_layers(network: Network) -> None:
     """Raises InputError for a network that is not a `Classifier`, or has a layer without a rule."""
     if not isinstance(network.module, Classifier):
         raise InputError(
-            f'certified bounds need a list of layers, and {type(network.module).__name__} has none: '
+            f'certified bounds need a list of layers, which {type(network.module).__name__} does not provide; '
             'derive it from cckd_jax.models.Classifier'
         )
     network.module.apply(network.variables, method=lambda module: [find_rule(layer) for layer in module.layers()])

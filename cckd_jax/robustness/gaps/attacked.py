@@ -121,7 +121,7 @@ def signed_attack_gaps(
     """
     check_pair_attack(teacher, student, images, epsilon, steps, step_size, restarts, labels)
 
-    def gap_of(measure: Callable[..., chex.Array], sign: float) -> Objective:
+    def gap_of(measure: Callable[[chex.Array, chex.Array], chex.Array], sign: float) -> Objective:
         return lambda points: sign * (measure(student(points), labels) - measure(teacher(points), labels))
 
     def largest(sign: float) -> chex.Array:

@@ -163,7 +163,10 @@ def signed_gap_bounds(
 
 
 def max_difference(
-    first: Box, second: Box, excess: chex.Array, score: Callable[..., chex.Array] | None = None
+    first: Box,
+    second: Box,
+    excess: chex.Array,
+    score: Callable[[chex.Array, chex.Array], chex.Array] | None = None,
 ) -> chex.Array:
     r"""The maximum of $\sigma(a) - \sigma(b)$ over a and b in their boxes with $a - b \le excess$, all `[B]`.
 
