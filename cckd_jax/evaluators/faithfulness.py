@@ -168,11 +168,12 @@ def _comparer(run: FinishedRun, teacher: nn.Module, student: nn.Module) -> Calla
         images = data.to_unit(pixels)
         options = {'key': robustness.example_keys(jax.random.key(run.config.seed), index), 'steps': evaluate.steps}
         logits = [network(images) for network in pair]
-        (of_teacher, of_student) = (losses.label_probability(values, labels) for values in logits)
+        (teacher_probability, student_probability) = (losses.label_probability(values, labels) for values in logits)
+        signed_gaps = (student_probability - teacher_probability, teacher_probability - student_probability)
         attacked = evaluation.signed_attack_gaps(*pair, images, labels, epsilon, **options)
         certified = evaluation.signed_gap_bounds(*pair, images, labels, epsilon, method=evaluate.bounds)
         return {
-            'gap_clean': jnp.stack([of_student - of_teacher, of_teacher - of_student], -1),
+            'gap_clean': jnp.stack(signed_gaps, -1),
             'gap_found': jnp.stack(attacked, -1),
             'gap_certified': jnp.stack(certified, -1),
             'agrees_clean': jnp.argmax(logits[0], -1) == jnp.argmax(logits[1], -1),

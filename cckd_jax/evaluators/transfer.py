@@ -34,9 +34,11 @@ def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any]:
             'samples': min(run.config.attack.samples, len(correct['student'])),
         }
         for suffix, loss in _LOSSES.items():
-            (of_attacked, of_student) = _attack_accuracies(run, run.baseline.network, loss, store=suffix == '')
-            attack[f'accuracy_of_attacked{suffix}'] = of_attacked
-            accuracies[f'adversarial_accuracy{suffix}'] = of_student
+            (attacked_accuracy, student_accuracy) = _attack_accuracies(
+                run, run.baseline.network, loss, store=suffix == ''
+            )
+            attack[f'accuracy_of_attacked{suffix}'] = attacked_accuracy
+            accuracies[f'adversarial_accuracy{suffix}'] = student_accuracy
     return {'student': {'success_rate': success, 'failure_rate': failure, **accuracies}, 'attack': attack}
 
 
@@ -120,16 +122,16 @@ def _attack_accuracies(run: FinishedRun, attacked: models.Network, loss: str, *,
     student = run.student.network
     attack = _attacker(attacked.module, student.module, run.config.attack.epsilon, loss)
     apply = evaluation.map_dataset(attack, arrays=2, devices=run.devices, title='attacking')
-    (moved, of_attacked, of_student) = apply((attacked.variables, student.variables), images, labels)
+    (adversarial, attacked_classes, student_classes) = apply((attacked.variables, student.variables), images, labels)
     if store:
         save_arrays(
             run.workdir,
             'transfer',
-            images=moved[:_SHOWN],
+            images=adversarial[:_SHOWN],
             labels=labels[:_SHOWN],
-            predictions=of_attacked[:_SHOWN],
+            predictions=attacked_classes[:_SHOWN],
         )
-    return float((of_attacked == labels).mean()), float((of_student == labels).mean())
+    return float((attacked_classes == labels).mean()), float((student_classes == labels).mean())
 
 
 def _attacker(attacked: nn.Module, student: nn.Module, epsilon: float, loss: str) -> Any:
@@ -137,10 +139,10 @@ def _attacker(attacked: nn.Module, student: nn.Module, epsilon: float, loss: str
 
     def attack(variables: Any, pixels: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         networks = (models.Network(attacked, variables[0]), models.Network(student, variables[1]))
-        moved = evaluation.fgsm(networks[0], data.to_unit(pixels), labels, epsilon=epsilon, loss=loss)
-        (of_attacked, of_student) = (jnp.argmax(network(moved), -1) for network in networks)
+        adversarial = evaluation.fgsm(networks[0], data.to_unit(pixels), labels, epsilon=epsilon, loss=loss)
+        (attacked_classes, student_classes) = (jnp.argmax(network(adversarial), -1) for network in networks)
         # A quarter of the memory of floats, and enough for a picture.
-        return (jnp.round(moved * 255).astype(jnp.uint8), of_attacked, of_student)
+        return (jnp.round(adversarial * 255).astype(jnp.uint8), attacked_classes, student_classes)
 
     return attack
 

@@ -67,9 +67,9 @@ def _when_threshold_reaches_margin(inputs: Inputs) -> jax.Array:
 
 
 def _margin_temperature(hyper: Hyperparameters) -> float:
-    """The margin's temperature is the method's unless the row gives it one of its own."""
-    own, shared = hyper.margin_temperature, hyper.temperature
-    return shared if own is None else own
+    """The temperature of the margin: that of the method, unless the row sets `margin_temperature`."""
+    margin_temperature, temperature = hyper.margin_temperature, hyper.temperature
+    return temperature if margin_temperature is None else margin_temperature
 
 
 # A sample trains until the student is right about it by the epoch's margin (`selection.self_regulate`).

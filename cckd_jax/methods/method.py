@@ -131,8 +131,8 @@ class Method:
     check: dataclasses.InitVar[bool] = True
 
     def __post_init__(self, check: bool) -> None:
-        of_gate = self.gate.hyperparameters if self.gate else {}
-        object.__setattr__(self, 'hyperparameters', {**of_gate, **self.hyperparameters})
+        gate_defaults = self.gate.hyperparameters if self.gate else {}
+        object.__setattr__(self, 'hyperparameters', {**gate_defaults, **self.hyperparameters})
         if check:
             validate(self)
 

@@ -108,8 +108,8 @@ def ca_mkd_weights(inputs: Inputs) -> Mapping[str, jax.Array]:
     if hyper.feature_weight == 0:
         return weights
     joined = (hyper.reduction == 'paper') | (inputs.epoch > 0)
-    of_features = losses.ca_mkd_feature_weights(_student_through_teachers(inputs), inputs.labels)
-    return {**weights, 'maps': jnp.where(joined, of_features, 0.0)}
+    feature_weights = losses.ca_mkd_feature_weights(_student_through_teachers(inputs), inputs.labels)
+    return {**weights, 'maps': jnp.where(joined, feature_weights, 0.0)}
 
 
 def _with_label(inputs: Inputs, soft: jax.Array) -> jax.Array:

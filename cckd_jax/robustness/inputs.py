@@ -103,11 +103,13 @@ def infer_common_classes(teacher: LogitsFn, student: LogitsFn, images: chex.Arra
     >>> infer_common_classes(flat, flat, jnp.zeros((2, 1, 3, 1)))
     3
     """
-    of_teacher = infer_num_classes('the teacher', teacher, images)
-    of_student = infer_num_classes('the student', student, images)
-    if of_teacher != of_student:
-        raise InputError(f'the teacher has {of_teacher} classes and the student {of_student}; they must be the same')
-    return of_teacher
+    teacher_classes = infer_num_classes('the teacher', teacher, images)
+    student_classes = infer_num_classes('the student', student, images)
+    if teacher_classes != student_classes:
+        raise InputError(
+            f'the teacher has {teacher_classes} classes and the student {student_classes}; they must be the same'
+        )
+    return teacher_classes
 
 
 def check_label_range(labels: chex.Array, images: chex.Array, num_classes: int) -> None:

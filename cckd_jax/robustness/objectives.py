@@ -83,8 +83,8 @@ def label_mask(labels: chex.Array, num_classes: int) -> chex.Array:
 
 def label_margin(logits: chex.Array, labels: chex.Array) -> chex.Array:
     """`margin_loss` without checks, for loops."""
-    own = label_mask(labels, logits.shape[-1])
-    return jnp.max(jnp.where(own, -jnp.inf, logits), -1) - jnp.sum(jnp.where(own, logits, 0), -1)
+    is_label = label_mask(labels, logits.shape[-1])
+    return jnp.max(jnp.where(is_label, -jnp.inf, logits), -1) - jnp.sum(jnp.where(is_label, logits, 0), -1)
 
 
 def exact_label_probability(logits: chex.Array, labels: chex.Array) -> chex.Array:

@@ -47,14 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> None:
-    own = flags.FlagValues()
-    flags.DEFINE_string('study', None, 'Which study.', flag_values=own)
+    study_flag = flags.FlagValues()
+    flags.DEFINE_string('study', None, 'Which study.', flag_values=study_flag)
     wants_help = bool({'--help', '-h'} & set(arguments))
     try:
-        rest = own([argument for argument in arguments if argument not in ('--help', '-h')], known_only=True)
+        rest = study_flag([argument for argument in arguments if argument not in ('--help', '-h')], known_only=True)
     except flags.Error as error:
         raise InputError(str(error)) from None
-    study = None if own.study is None else find_study(own.study)
+    study = None if study_flag.study is None else find_study(study_flag.study)
     if wants_help:
         print(USAGE if study is None else describe(study))
         return

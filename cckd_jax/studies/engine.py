@@ -56,10 +56,10 @@ def run(
     """
     options = study.resolve(configs, workdir, seeds=seeds, rows=rows, **values)
     jobs = list(study.jobs(options))
-    own = select_shard(jobs, shard)
-    processes = min(_resolve_processes(processes, devices), max(1, len(own)))
+    selected = select_shard(jobs, shard)
+    processes = min(_resolve_processes(processes, devices), max(1, len(selected)))
     finished = _check(jobs, options.workdir)
-    schedule = execution.Schedule(own, [job.name for job in own if job.name in finished], processes=processes)
+    schedule = execution.Schedule(selected, [job.name for job in selected if job.name in finished], processes=processes)
     files = _Files(study, options, jobs)
     log(f'{study.name}: {schedule.done} of {schedule.total} runs are finished')
     files.write(schedule)

@@ -52,8 +52,8 @@ def jobs(options: Options) -> Iterator[Job]:
     Raises:
       InputError: there is no such way to train a teacher, or a config has no epsilon.
     """
-    for seed, name, own in options.groups():
-        for dataset, config in _arms(name, own, options.values['teachers']):
+    for seed, name, base_config in options.groups():
+        for dataset, config in _arms(name, base_config, options.values['teachers']):
             folder = f'{dataset}/seed{seed}'
             base = f'{folder}/{_BASELINE}'
             common = {

@@ -71,8 +71,8 @@ def jobs(options: Options) -> Iterator[Job]:
     Raises:
       InputError: a margin temperature is not a number.
     """
-    for seed, name, own in options.groups():
-        for dataset, config in _arms(name, own, options.values['margin_temperatures']):
+    for seed, name, base_config in options.groups():
+        for dataset, config in _arms(name, base_config, options.values['margin_temperatures']):
             folder = f'{dataset}/seed{seed}'
             base = f'{folder}/{_BASELINE}'
             common = {'seed': seed, 'teacher.self_regulate': True}

@@ -128,17 +128,17 @@ def figure(path: Path, summary: Mapping[str, Any]) -> None:
                 above.axhline(mean, color='#009E73', linestyle='--', linewidth=1, label='student alone')
         styles = {name: style for name, style in _STYLE.items() if any(row['row'] == name for row in rows)}
         for index, (name, (color, marker)) in enumerate(styles.items()):
-            own = sorted((row for row in rows if row['row'] == name), key=lambda row: row['level'])
+            level_rows = sorted((row for row in rows if row['row'] == name), key=lambda row: row['level'])
             # Side by side, so that no interval covers another.
             offset = 0.07 * (index - (len(styles) - 1) / 2)
-            x = [levels.index(row['level']) + offset for row in own]
-            widths = [row['test_accuracy']['half_width'] or 0.0 for row in own]
+            x = [levels.index(row['level']) + offset for row in level_rows]
+            widths = [row['test_accuracy']['half_width'] or 0.0 for row in level_rows]
             style = {'color': color, 'marker': marker, 'markersize': 6, 'linewidth': 1.3}
-            means = [row['test_accuracy']['mean'] for row in own]
+            means = [row['test_accuracy']['mean'] for row in level_rows]
             above.errorbar(x, means, yerr=widths, capsize=3, label=name, **style)
             dots = [(levels.index(run['level']) + offset, run['test_accuracy']) for run in runs if run['row'] == name]
             above.plot(*zip(*dots, strict=True), '.', color=color, markersize=4, alpha=0.6)
-            below.plot(x, [row['worse_share']['mean'] for row in own], **style)
+            below.plot(x, [row['worse_share']['mean'] for row in level_rows], **style)
         above.set_ylim(figures.limits([run['test_accuracy'] for run in runs], margin=0.5))
         above.set(ylabel="student's test accuracy,\nmean and 95 % interval", title=dataset)
         above.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
