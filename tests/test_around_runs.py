@@ -245,7 +245,7 @@ def test_a_robust_teacher_resumes_bit_for_bit_in_its_ramp(tmp_path, one_device, 
         ({'teacher.robust': 'ibp', 'teacher.logits': 'a.npz'}, 'teacher.robust=ibp needs a teacher that is trained'),
         (
             {'evaluate.faithfulness': True, 'teacher.logits': 'a.npz'},
-            'evaluate.faithfulness=true asks the teacher',
+            'evaluate.faithfulness=true evaluates the teacher',
         ),
         (
             {'evaluate.faithfulness': True, 'num_teachers': 2, 'method': 'aver'},
