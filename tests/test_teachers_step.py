@@ -1,5 +1,7 @@
 """Steps that are taught by several networks. SGD throughout, because Adam hides a gradient that is off by a factor."""
 
+import types
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ from cckd_jax import losses, models, training
 from cckd_jax.data import to_unit
 from cckd_jax.methods import METHODS
 from cckd_jax.models import layers
+from cckd_jax.training import step
 from cckd_jax.training.step import teacher_outputs
 
 ALL = np.arange(32)
@@ -130,3 +133,10 @@ def test_without_weight_feature_maps_are_not_asked_for():
         method = METHODS[name].override(feature_weight=0.0)
         assert method.teacher_outputs_needed == {'teacher_logits'}
         assert method.adapter((), SHAPE) is None
+
+
+def test_teacher_weights_are_counted_for_classes_beyond_the_dtype_of_the_labels():
+    aux = types.SimpleNamespace(batch=types.SimpleNamespace(label=jnp.array([5], jnp.int8)), keep=jnp.array([True]))
+    by_class = np.asarray(step._by_class(jnp.array([[3.0], [1.0]]), aux, jnp.zeros((1, 300))))
+    np.testing.assert_allclose(by_class[5], [0.75, 0.25])
+    assert np.count_nonzero(by_class) == 2
