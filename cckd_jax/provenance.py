@@ -5,6 +5,8 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+from cckd_jax import __version__
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -23,9 +25,10 @@ def commit(root: Path = ROOT) -> str | None:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Returns the installed versions of packages.
+    """Returns the versions of packages; this one's own also where it is on the path without being installed.
 
-    >>> list(versions(['jax', 'flax']))
-    ['jax', 'flax']
+    >>> list(versions(['cckd-jax', 'jax']))
+    ['cckd-jax', 'jax']
     """
-    return {package: importlib.metadata.version(package) for package in packages}
+    own = {'cckd-jax': __version__}
+    return {package: own.get(package) or importlib.metadata.version(package) for package in packages}

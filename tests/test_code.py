@@ -46,7 +46,7 @@ BELOW: dict[str, set[str]] = {
     },
     'cli': {
         *{'experiment', 'config', 'evaluators', 'training', 'methods', 'models', 'settings_help', 'errors', 'console'},
-        *{'interrupt', 'paths', 'cache', 'cpu'},
+        *{'interrupt', 'paths', 'cache', 'cpu', 'config_check'},
     },
     'studies': {'cli', 'experiment', 'config', 'report', 'errors', 'console', 'io', 'imports', 'paths', 'cpu'},
     'benchmark': {

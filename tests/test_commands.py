@@ -103,3 +103,8 @@ def test_every_setting_has_a_meaning():
     assert names >= settings_help.HYPERPARAMETERS.keys()
     hyperparameters = {name for method in METHODS.values() for name in method.hyperparameters}
     assert hyperparameters <= settings_help.HYPERPARAMETERS.keys()
+
+
+def test_networks_are_listed_without_addresses(capsys):
+    assert command.main(['list', 'networks']) == 0
+    assert '0x' not in capsys.readouterr().out

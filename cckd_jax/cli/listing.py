@@ -116,7 +116,8 @@ def _values(hyperparameters: Mapping[str, Any]) -> str:
 def _summary(function: Any) -> str:
     """The first line of the docstring; for a partial function also its arguments."""
     if isinstance(function, functools.partial):
-        arguments = ', '.join(f'{name}={value}' for name, value in function.keywords.items())
+        plain = {name: value for name, value in function.keywords.items() if isinstance(value, (int, float, tuple))}
+        arguments = ', '.join(f'{name}={value}' for name, value in plain.items())
         return f'{_summary(function.func)} {arguments}'
     return _first_line(function.__doc__ or '')
 

@@ -211,12 +211,16 @@ def load_participation(folder: Path, epochs: int) -> np.ndarray:
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
             restored = reader.restore(step.absolute(), args=ocp.args.Composite(training=item))
+        counts = np.asarray(restored.training['records']['participation'])
+        # A partial restore returns the placeholder for an array that the checkpoint lacks.
+        if counts.ndim != 1:
+            raise ValueError('there is no array of that name')
     except Exception as error:  # Orbax, tensorstore and json each raise their own
         raise InputError(
             f'the participation counts of checkpoint {step} cannot be read ({type(error).__name__}); '
             'train the network again, or name another'
         ) from None
-    return np.asarray(restored.training['records']['participation'])
+    return counts
 
 
 @contextlib.contextmanager
