@@ -198,5 +198,5 @@ def test_counts_that_a_checkpoint_lacks_are_one_line(tmp_path):
     # As those of an earlier version, which kept them under another name.
     with training.Checkpoints(tmp_path, META) as checkpoints:
         checkpoints.save(state(1).replace(records={'other': np.zeros(4)}), rows(1))
-    with pytest.raises(InputError, match='participation counts of checkpoint .* cannot be read'):
+    with pytest.raises(InputError, match=r'participation counts of checkpoint .* cannot be read'):
         training.load_participation(tmp_path, 1)

@@ -15,7 +15,7 @@ BELOW: dict[str, set[str]] = {
     'errors': set(),
     'console': set(),
     'interrupt': set(),
-    'provenance': set(),
+    'provenance': {'__version__'},
     'settings_help': set(),
     'cpu': set(),
     'cache': {'cpu'},

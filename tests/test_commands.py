@@ -107,4 +107,4 @@ def test_every_setting_has_a_meaning():
 
 def test_networks_are_listed_without_addresses(capsys):
     assert command.main(['list', 'networks']) == 0
-    assert '0x' not in capsys.readouterr().out
+    assert ' at 0x' not in capsys.readouterr().out

@@ -116,7 +116,7 @@ def _values(hyperparameters: Mapping[str, Any]) -> str:
 def _summary(function: Any) -> str:
     """The first line of the docstring; for a partial function also its arguments."""
     if isinstance(function, functools.partial):
-        plain = {name: value for name, value in function.keywords.items() if isinstance(value, (int, float, tuple))}
+        plain = {name: value for name, value in function.keywords.items() if type(value) in (int, float, tuple)}
         arguments = ', '.join(f'{name}={value}' for name, value in plain.items())
         return f'{_summary(function.func)} {arguments}'
     return _first_line(function.__doc__ or '')
