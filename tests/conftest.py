@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import tempfile
 
 # Set before JAX starts, and inherited by the command lines that tests run.
@@ -25,6 +26,9 @@ _QUICK = {
     (0, 12): '--xla_backend_optimization_level=1',
 }
 os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {_QUICK.get(jax.__version_info__[:2], "")}'.strip()
+# A shell ignores Ctrl-C for what it starts in the background, and processes inherit that; tests send the signal.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Tracing makes many objects and hardly a cycle of them: to look for cycles seldom takes up to a tenth off.
 gc.set_threshold(100_000, 20, 20)
 
