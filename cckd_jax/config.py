@@ -102,11 +102,8 @@ def default() -> ConfigDict:
     config.evaluate.calibration = True
     config.evaluate.robustness = False  # attacks on each network; takes minutes on a CPU
     config.evaluate.faithfulness = False  # teacher against student under perturbations; takes minutes on a CPU
-    config.evaluate.networks = (
-        'teacher',
-        'student',
-        'separate',
-    )  # networks to attack; separate is the baseline
+    # Networks to attack; separate is the baseline.
+    config.evaluate.networks = ('teacher', 'student', 'separate')
     config.evaluate.epsilons = (0.1,)  # radii of robustness and faithfulness
     config.evaluate.samples = 500  # test images for robustness and faithfulness
     config.evaluate.steps = 20  # steps of each attack that follows gradients

@@ -11,7 +11,7 @@ from helpers import digits_config
 
 from cckd_jax import cli, evaluation, evaluators, experiment
 from cckd_jax.errors import InputError
-from cckd_jax.evaluators import Evaluator, schema
+from cckd_jax.evaluators import Evaluator, robustness, schema
 from cckd_jax.evaluators.calibration import CALIBRATION
 from cckd_jax.experiment.results import read
 
@@ -186,3 +186,29 @@ def test_the_exact_gradient_is_not_rounded_away():
         for loss in ('softmax_cross_entropy', 'cross_entropy')
     }
     assert moved == {'softmax_cross_entropy': [0.5, 0.25], 'cross_entropy': [0.25, 0.25]}
+
+
+FAR = lambda network, images, labels, *, epsilon, key: images + 1.0
+CROPPED = lambda network, images, labels, *, epsilon, key: images[:, :2]
+
+
+@pytest.mark.parametrize(
+    ('fields', 'message'),
+    [
+        ({'evaluate.attacks': ('test_evaluators:CROPPED',)}, 'CROPPED must return images of the shape'),
+        ({'evaluate.attacks': ('test_evaluators:NOT_ONE',)}, 'NOT_ONE cannot be computed: TypeError'),
+        ({'evaluate.attacks': ('test_evaluators:nothing',)}, "test_evaluators has no 'nothing'"),
+        ({'optimizer.name': 'test_evaluators:small'}, "'test_evaluators:small' cannot be created from a learning rate"),
+    ],
+)
+def test_an_attack_or_optimizer_that_cannot_be_used_is_rejected_before_training(fields, message):
+    with pytest.raises(InputError, match=message):
+        experiment.check(small(**fields))
+
+
+def test_an_attack_from_outside_is_kept_in_the_ball():
+    evaluate = small(**{'evaluate.attacks': ('test_evaluators:FAR',)}).evaluate
+    moved = robustness.attacks(evaluate)['FAR'](None, np.full((1, 2, 2, 1), 0.5), None, epsilon=0.1, key=None)
+    np.testing.assert_allclose(moved, 0.6, rtol=1e-6)
+    moved = robustness.attacks(evaluate)['FAR'](None, np.full((1, 2, 2, 1), 0.95), None, epsilon=0.1, key=None)
+    np.testing.assert_allclose(moved, 1.0)

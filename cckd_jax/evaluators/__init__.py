@@ -20,6 +20,8 @@ table is in the report. A third argument, `figure(workdir, section)`, draws.
 
 from collections.abc import Mapping, Sequence
 
+from ml_collections import ConfigDict
+
 from cckd_jax.errors import InputError
 from cckd_jax.evaluators.accuracy import ACCURACY
 from cckd_jax.evaluators.base import Evaluator as Evaluator, load_arrays as load_arrays, save_arrays as save_arrays
@@ -33,7 +35,7 @@ from cckd_jax.evaluators.finished_run import (
 )
 from cckd_jax.evaluators.participation import PARTICIPATION
 from cckd_jax.evaluators.predictions import Predictions as Predictions, predict as predict
-from cckd_jax.evaluators.robustness import ROBUSTNESS
+from cckd_jax.evaluators.robustness import ROBUSTNESS, attacks
 from cckd_jax.evaluators.schema import Results as Results
 from cckd_jax.evaluators.significance import SIGNIFICANCE
 from cckd_jax.evaluators.teachers import TEACHERS
@@ -73,6 +75,16 @@ def with_extra(specs: Sequence[str]) -> dict[str, Evaluator]:
             raise InputError(f'evaluate.extra: {spec} has the name of another entry of results.json; rename it')
         evaluators[name] = evaluator
     return evaluators
+
+
+def check(evaluate: ConfigDict) -> None:
+    """Raises InputError if an evaluator or an attack from outside the package cannot be used.
+
+    Args:
+      evaluate: `config.evaluate`.
+    """
+    with_extra(evaluate.extra)
+    attacks(evaluate)
 
 
 def _imported(spec: str) -> Evaluator:

@@ -131,7 +131,7 @@ def attacks(evaluate: ConfigDict) -> dict[str, Attack]:
 
     Args:
       evaluate: `config.evaluate`. `evaluate.attacks` has import paths `package.module:NAME` of functions
-        `(network, images, labels, *, epsilon, key) -> images` in [0, 1], no pixel farther than epsilon from the image.
+        `(network, images, labels, *, epsilon, key) -> images`, which are projected onto the ball and [0, 1].
 
     Raises:
       InputError: an import path does not lead to a function, or has the name of another attack.
@@ -148,11 +148,41 @@ def attacks(evaluate: ConfigDict) -> dict[str, Attack]:
     }
     for path in evaluate.attacks:
         name = path.partition(':')[2]
-        attack: Any = import_object(path, 'attack')
-        if not callable(attack) or name in (*named, 'clean', 'worst'):
-            raise InputError(f'evaluate.attacks: {path} is no function, or has the name of another attack; rename it')
-        named[name] = attack
+        if name in (*named, 'clean', 'worst'):
+            raise InputError(f'evaluate.attacks: {path} has the name of another attack; rename it')
+        named[name] = _projected(_checked(path, import_object(path, 'attack')))
     return named
+
+
+def _checked(path: str, attack: Attack) -> Attack:
+    """Runs an attack on abstract arrays, so that a mistake is reported before training."""
+    images = jax.ShapeDtypeStruct((2, 28, 28, 1), jnp.float32)
+    labels = jax.ShapeDtypeStruct((2,), jnp.int32)
+    module = models.create('lenet5_half')
+    variables = jax.eval_shape(lambda images: module.init(jax.random.key(0), images), images)
+
+    def move(variables: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
+        keys = jax.random.split(jax.random.key(0), len(labels))
+        return attack(models.Network(module, variables), images, labels, epsilon=jnp.float32(0.1), key=keys)
+
+    try:
+        moved = jax.eval_shape(move, variables, images, labels)
+    except Exception as error:  # an attack from an import path is a user's code
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise InputError(f'evaluate.attacks: {path} cannot be computed: {type(error).__name__}: {reason}') from error
+    if getattr(moved, 'shape', None) != images.shape:
+        raise InputError(f'evaluate.attacks: {path} must return images of the shape {images.shape} that it was given')
+    return attack
+
+
+def _projected(attack: Attack) -> Attack:
+    """The attack with its images moved back into the ball and into [0, 1], so that radii mean the same for all."""
+
+    def project(network: Any, images: jax.Array, labels: jax.Array, *, epsilon: Any, key: Any) -> jax.Array:
+        moved = attack(network, images, labels, epsilon=epsilon, key=key)
+        return jnp.clip(jnp.clip(moved, images - epsilon, images + epsilon), 0.0, 1.0)
+
+    return project
 
 
 def _attacker(run: FinishedRun, module: nn.Module) -> Callable[..., Any]:

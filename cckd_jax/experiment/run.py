@@ -84,7 +84,7 @@ def check(config: ConfigDict) -> Method:
     teachers.check(config, method, teacher_configs)
     significance.check(config, method)
     preflight.check(config, method, teacher_configs)
-    evaluators.with_extra(config.evaluate.extra)
+    evaluators.check(config.evaluate)
     for network_config in (config.student, *(teacher for teacher in teacher_configs if not teacher.logits)):
         networks.create_model(config, network_config, num_classes=2)
     return method

@@ -44,7 +44,14 @@ def create(
     0
     """
     rate = lookup(SCHEDULES, schedule, 'schedule')(learning_rate, steps)
-    optimizer = resolve(name, OPTIMIZERS, 'optimizer')(rate)
+    factory = resolve(name, OPTIMIZERS, 'optimizer')
+    try:
+        optimizer = factory(rate)
+    except Exception as error:  # a factory from an import path is a user's code
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f'optimizer {name!r} cannot be created from a learning rate: {type(error).__name__}: {reason}'
+        ) from error
     if not isinstance(optimizer, optax.GradientTransformation):
         raise InputError(f'optimizer {name!r} returns a {type(optimizer).__name__}, not an optax optimizer')
     if weight_decay == 0:
