@@ -85,7 +85,8 @@ def test_running_statistics_are_of_everyone(make):
     assert np.abs(first(packed) - first(masked)).max() > 1e-6
 
 
-@pytest.mark.parametrize('module', [None, Tiny()])
+# Gradients of padding alone overflow through the batch norms of the residual network.
+@pytest.mark.parametrize('module', [None, Tiny(), models.create('resnet8x4', width=0.125)])
 @pytest.mark.parametrize('make', WAYS)
 def test_nothing_kept_changes_nothing(make, module):
     none = lambda inputs: jnp.zeros_like(inputs.batch.valid)
