@@ -1,0 +1,1 @@
+"""The tables of the CCKD paper (arXiv:2107.06993) beside our own runs."""

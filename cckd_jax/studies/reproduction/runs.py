@@ -1,0 +1,107 @@
+"""The runs behind the tables: for each data set and seed one teacher, and every student that a table shows."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from cckd_jax.methods import METHODS
+from cckd_jax.studies.jobs import Job, override, restore_networks
+
+# This run trains the teacher and the student alone; the others restore both.
+BASE = 'separate'
+_TEMPERATURE = 20.0
+
+# Values of the settings by row. The margin temperature belongs to the gate, the confidence temperature to lambda.
+ROWS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        BASE: {'method': 'separate'},
+        'cckd_t_reg': {'method': 'cckd_t_reg'},
+        'cckd_t': {'method': 'cckd_t'},
+        'cckd_l': {'method': 'cckd_l'},
+        'kd': {'method': 'kd'},
+        'teacher_only': {'method': 'teacher_only'},
+        'separate_1e-2': {'method': 'separate', 'student.learning_rate': 1e-2},
+        **{
+            f'cckd_t_reg_confidence{confidence:g}_margin{margin:g}': {
+                'method': 'cckd_t_reg',
+                'confidence_temperature': confidence,
+                'margin_temperature': margin,
+            }
+            for confidence, margin in ((_TEMPERATURE, 1.0), (1.0, 1.0), (1.0, _TEMPERATURE))
+        },
+        'cckd_t_confidence1': {'method': 'cckd_t', 'confidence_temperature': 1.0},
+        'cckd_l_confidence1': {'method': 'cckd_l', 'confidence_temperature': 1.0},
+        **{
+            f'cckd_t_reg_teacher{epochs}': {'method': 'cckd_t_reg', 'teacher.epochs': epochs}
+            for epochs in (10, 30, 60, 100)
+        },
+    }
+)
+
+
+def jobs(
+    configs: Mapping[str, ConfigDict], workdir: Path, *, rows: Sequence[str], seeds: int, epochs_scale: float = 1.0
+) -> Iterator[Job]:
+    """The runs of some rows.
+
+    Args:
+      configs: by data set.
+      workdir: of the study, absolute.
+      rows: keys of `ROWS`.
+      seeds: how many, from 0.
+      epochs_scale: see `scale_epochs`.
+
+    Yields:
+      All runs of one seed before those of the next; the run that trains the teacher precedes those that restore it.
+    """
+    for seed in range(seeds):
+        scaled = {dataset: scale_epochs(config, epochs_scale) for dataset, config in configs.items()}
+        for row in dict.fromkeys((BASE, *rows)):
+            for dataset, config in scaled.items():
+                base = f'{dataset}/seed{seed}/{BASE}'
+                values: dict[str, Any] = {'seed': seed, **ROWS[row]}
+                if row != BASE:
+                    values = restore_networks(config, workdir / base, baseline='student') | values
+                if 'teacher.epochs' in values:
+                    # This row trains a teacher of its own.
+                    values['teacher.checkpoint'] = None
+                    values['teacher.epochs'] = scaled_epochs(values['teacher.epochs'], epochs_scale)
+                needs = () if row == BASE else (base,)
+                yield Job(f'{dataset}/seed{seed}/{row}', override(config, values), dataset, row, seed, needs=needs)
+
+
+def scale_epochs(config: ConfigDict, scale: float) -> ConfigDict:
+    """Shortens the training of all networks for tables in less time.
+
+    The rate of the threshold grows by as much as the epochs shrink, so that the threshold of the gate takes the same
+    values from the first to the last epoch.
+
+    Args:
+      config: stays as it is.
+      scale: factor of the epochs; every network trains for at least one.
+
+    Returns:
+      The changed copy.
+
+    >>> from cckd_jax import config
+    >>> scaled = scale_epochs(config.default(), 0.1)
+    >>> scaled.student.epochs, scaled.alpha
+    (20, 0.1)
+    """
+    if scale == 1:
+        return config
+    alpha = METHODS['cckd_t_reg'].hyperparameters['alpha'] if config.alpha is None else config.alpha
+    values = {f'{network}.epochs': scaled_epochs(config[network].epochs, scale) for network in ('teacher', 'student')}
+    return override(config, {**values, 'alpha': alpha / scale})
+
+
+def scaled_epochs(epochs: int, scale: float) -> int:
+    """Number of epochs after scaling, at least one.
+
+    >>> scaled_epochs(200, 0.05), scaled_epochs(10, 0.01)
+    (10, 1)
+    """
+    return max(1, round(scale * epochs))
