@@ -48,7 +48,9 @@ BELOW: dict[str, set[str]] = {
         *{'experiment', 'config', 'evaluators', 'training', 'methods', 'models', 'settings_help', 'errors', 'console'},
         *{'interrupt', 'paths', 'cache', 'cpu', 'config_check'},
     },
-    'studies': {'cli', 'experiment', 'methods', 'config', 'report', 'errors', 'console', 'io', 'imports', 'paths', 'cpu'},
+    'studies': {
+        *{'cli', 'experiment', 'methods', 'config', 'report', 'errors', 'console', 'io', 'imports', 'paths', 'cpu'},
+    },
     'benchmark': {
         *{'cli', 'report', 'training', 'evaluation', 'robustness', 'methods', 'models', 'data', 'errors', 'io'},
         *{'provenance', 'cache', 'cpu'},
