@@ -71,7 +71,7 @@ class FakeRuns:
         self.ran.append(name)
         if name in self.fails:
             raise self.fails[name]
-        Path(workdir).mkdir(parents=True)
+        Path(workdir).mkdir(parents=True, exist_ok=True)
         write_json(workdir / 'config.json', settings.as_dict(config))
         accuracy = {'base': 0.9, 'kd': 0.92, 'iad': 0.8}[workdir.name] + 0.01 * config.seed
         write_json(workdir / 'results.json', {'accuracy': accuracy, 'rate': None if config.seed else 0.5})
@@ -236,6 +236,23 @@ def test_a_finished_run_of_other_settings_is_rejected(runs, tmp_path):
     with pytest.raises(InputError, match=r'holds a run with teacher.checkpoint=.*there/teacher, this study has'):
         engine.run(study(**{'teacher.checkpoint': '/elsewhere'}), {}, tmp_path / 'here', seeds=1, processes=1)
     assert len(fake.ran) == 1
+
+
+def test_other_settings_of_the_evaluation_run_a_finished_job_again(runs, tmp_path):
+    study = lambda value: types.SimpleNamespace(
+        **{
+            **vars(STUDY),
+            'jobs': lambda options: [
+                job('digits/seed0/base', row='base', config=tiny_config(**{'evaluate.calibration': value}))
+            ],
+        },
+        resolve=STUDY.resolve,
+    )
+    ran = runs().ran
+    for value in (True, True, False, False):
+        content = engine.run(study(value), {}, tmp_path, seeds=1, processes=1)
+        assert len(content['runs']) == 1
+    assert ran == ['seed0/base', 'seed0/base']
 
 
 def test_a_workdir_that_cannot_be_made(runs, tmp_path):

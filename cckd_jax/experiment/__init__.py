@@ -2,4 +2,9 @@
 
 from cckd_jax.experiment.resolve import resolve_method as resolve_method
 from cckd_jax.experiment.results import write_report as write_report
-from cckd_jax.experiment.run import check as check, run as run
+from cckd_jax.experiment.run import (
+    EVALUATION as EVALUATION,
+    WITHOUT_EFFECT as WITHOUT_EFFECT,
+    check as check,
+    run as run,
+)

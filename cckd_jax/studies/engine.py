@@ -1,7 +1,7 @@
 """Runs a study: rejects what cannot work, executes what is missing, and writes the tables after every run."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from cckd_jax import config as settings, experiment
 from cckd_jax.console import log
 from cckd_jax.errors import InputError
+from cckd_jax.experiment import EVALUATION, WITHOUT_EFFECT
 from cckd_jax.io import write_json, write_text
 from cckd_jax.studies import execution, summary, tables
 from cckd_jax.studies.jobs import Job, select_shard
@@ -32,8 +33,9 @@ def run(
 ) -> dict[str, Any]:
     """Runs what is missing of a study and writes its tables after every run.
 
-    Finished runs are not repeated and interrupted ones resume. A failed run does not stop the others; its dependents
-    are skipped. The tables include every finished run of the workdir, whichever call or shard it belongs to.
+    Finished runs are not repeated and interrupted ones resume. A finished run with other settings of the evaluation is
+    evaluated again, without training. A failed run does not stop the others; its dependents are skipped. The tables
+    include every finished run of the workdir, whichever call or shard it belongs to.
 
     Args:
       study: what to run.
@@ -58,9 +60,9 @@ def run(
     jobs = list(study.jobs(options))
     selected = select_shard(jobs, shard)
     processes = min(_resolve_processes(processes, devices), max(1, len(selected)))
-    finished = _check(jobs, options.workdir)
+    (finished, outdated) = _check(jobs, options.workdir)
     schedule = execution.Schedule(selected, [job.name for job in selected if job.name in finished], processes=processes)
-    files = _Files(study, options, jobs)
+    files = _Files(study, options, jobs, outdated)
     log(f'{study.name}: {schedule.done} of {schedule.total} runs are finished')
     files.write(schedule)
     execution.execute(
@@ -69,33 +71,32 @@ def run(
     return files.content
 
 
-def _check(jobs: Sequence[Job], workdir: Path) -> set[str]:
-    """Makes the workdir and returns the names of finished jobs.
+def _check(jobs: Sequence[Job], workdir: Path) -> tuple[set[str], set[str]]:
+    """Makes the workdir; returns the names of finished jobs, and of those that must be evaluated again.
 
     Raises:
       InputError: a job cannot run, a finished run has other settings, or the workdir cannot be made.
     """
-    finished = set()
+    finished, outdated = set(), set()
     for job in jobs:
         try:
             experiment.check(job.config)
         except InputError as error:
             raise InputError(f'{job.name}: {error}') from None
         if execution.is_complete(workdir / job.name):
-            _check_config(job, workdir)
-            finished.add(job.name)
+            (outdated if _evaluation_differs(job, workdir) else finished).add(job.name)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f'cannot use workdir {workdir} ({error}); give another --workdir') from None
-    return finished
+    return finished, outdated
 
 
 class _Files:
     """Reads finished runs, each of them once, and writes the files of the study."""
 
-    def __init__(self, study: Study, options: Options, jobs: Sequence[Job]):
-        self._study, self._options, self._jobs = study, options, jobs
+    def __init__(self, study: Study, options: Options, jobs: Sequence[Job], outdated: Set[str]):
+        self._study, self._options, self._jobs, self._outdated = study, options, jobs, outdated
         self._records: dict[str, list[summary.Record]] = {}
         self.content: dict[str, Any] = {}
 
@@ -104,7 +105,8 @@ class _Files:
         workdir = self._options.workdir
         for job in self._jobs:
             folder = workdir / job.name
-            if job.name not in self._records and execution.is_complete(folder):
+            current = job.name not in self._outdated or job.name in schedule.succeeded
+            if job.name not in self._records and current and execution.is_complete(folder):
                 self._records[job.name] = summary.make_records(self._study, job, _read(folder / 'results.json'))
         records = [record for job in self._jobs for record in self._records.get(job.name, ())]
         failures = [
@@ -145,22 +147,30 @@ def _resolve_processes(processes: int | None, devices: Sequence[jax.Device] | No
     return processes
 
 
-def _check_config(job: Job, workdir: Path) -> None:
-    """Raises InputError if a finished run has other settings than its job.
+def _evaluation_differs(job: Job, workdir: Path) -> bool:
+    """Whether a finished run has other settings of the evaluation than its job.
 
     Paths below the workdir may begin otherwise, so that the workdir can be moved and shards of several machines can be
     merged.
+
+    Raises:
+      InputError: the run has other settings of its training.
     """
+    differs = False
     stored = flatten_dict(_read(workdir / job.name / 'config.json'), sep='.')
     wanted = flatten_dict(settings.as_dict(job.config), sep='.')
     for name in sorted(stored.keys() | wanted.keys()):
         (before, now) = (stored.get(name), wanted.get(name))
         moved = str(now).startswith(f'{workdir}/') and str(before).endswith(str(now).removeprefix(str(workdir)))
-        if before != now and not moved and name != 'dataset.data_dir':
+        if before == now or moved or name.startswith(WITHOUT_EFFECT):
+            continue
+        if not name.startswith(EVALUATION):
             raise InputError(
                 f'{workdir / job.name} holds a run with {name}={before}, this study has {now}; give another --workdir, '
                 'or the settings of that study'
             )
+        differs = True
+    return differs
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -48,15 +48,15 @@ class Schedule:
         self.failures: dict[str, str] = {}
         self.skipped: dict[str, str] = {}
         self._processes = processes
-        self._succeeded = set(finished)
-        self._waiting = [job for job in jobs if job.name not in self._succeeded]
+        self.succeeded = set(finished)
+        self._waiting = [job for job in jobs if job.name not in self.succeeded]
         self._running: dict[str, Job] = {}
         self._seconds: defaultdict[str, list[float]] = defaultdict(list)
 
     def next(self) -> Job | None:
         """Takes the first job whose dependencies are finished; None if there is none at the moment."""
         for job in self._waiting:
-            if self._succeeded.issuperset(job.needs):
+            if self.succeeded.issuperset(job.needs):
                 self._waiting.remove(job)
                 self._running[job.name] = job
                 return job
@@ -73,7 +73,7 @@ class Schedule:
         del self._running[job.name]
         if outcome is None:
             self.done += 1
-            self._succeeded.add(job.name)
+            self.succeeded.add(job.name)
             self._seconds[job.row].append(seconds)
             return
         self.failures[job.name] = outcome
