@@ -49,7 +49,19 @@ BELOW: dict[str, set[str]] = {
         *{'interrupt', 'paths', 'cache', 'cpu', 'config_check'},
     },
     'studies': {
-        *{'cli', 'experiment', 'methods', 'config', 'report', 'errors', 'console', 'io', 'imports', 'paths', 'cpu'},
+        *{
+            'cli',
+            'experiment',
+            'evaluators',
+            'evaluation',
+            'methods',
+            'losses',
+            'selection',
+            'models',
+            'data',
+            'config',
+        },
+        *{'report', 'errors', 'console', 'io', 'imports', 'paths', 'cpu'},
     },
     'benchmark': {
         *{'cli', 'report', 'training', 'evaluation', 'robustness', 'methods', 'models', 'data', 'errors', 'io'},

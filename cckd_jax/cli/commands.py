@@ -12,6 +12,7 @@ from cckd_jax.errors import lookup
 COMMANDS: Mapping[str, str] = {
     'distil': 'cckd_jax.cli.distil:main',
     'study': 'cckd_jax.studies.command:main',
+    'reproduce': 'cckd_jax.studies.reproduction.command:main',
     'benchmark': 'cckd_jax.benchmark.command:main',
     'list': 'cckd_jax.cli.listing:main',
     'describe': 'cckd_jax.cli.describe:main',
@@ -22,6 +23,7 @@ Distil image classifiers sample by sample, in JAX and Flax.
 
   cckd-jax distil --config=digits_lenet --workdir=runs/digits    train a teacher, distil a student, evaluate, report
   cckd-jax study ...                                             compare methods over seeds, data sets and settings
+  cckd-jax reproduce ...                                         the tables of the CCKD paper, with seeds
   cckd-jax benchmark ...                                         measure speed and memory on this machine
   cckd-jax list methods                                          or networks, datasets, configs, gates, evaluators,
                                                                  optimizers

@@ -77,7 +77,8 @@ def _check(jobs: Sequence[Job], workdir: Path) -> tuple[set[str], set[str]]:
     Raises:
       InputError: a job cannot run, a finished run has other settings, or the workdir cannot be made.
     """
-    finished, outdated = set(), set()
+    finished: set[str] = set()
+    outdated: set[str] = set()
     for job in jobs:
         try:
             experiment.check(job.config)

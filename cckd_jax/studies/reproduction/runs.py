@@ -12,6 +12,7 @@ from cckd_jax.studies.jobs import Job, override, restore_networks
 
 # This run trains the teacher and the student alone; the others restore both.
 BASE = 'separate'
+PROBES = 'cckd_jax.studies.reproduction.probes:PROBES'
 _TEMPERATURE = 20.0
 
 # Values of the settings by row. The margin temperature belongs to the gate, the confidence temperature to lambda.
@@ -62,7 +63,7 @@ def jobs(
         for row in dict.fromkeys((BASE, *rows)):
             for dataset, config in scaled.items():
                 base = f'{dataset}/seed{seed}/{BASE}'
-                values: dict[str, Any] = {'seed': seed, **ROWS[row]}
+                values: dict[str, Any] = {'seed': seed, 'evaluate.extra': (PROBES,), **ROWS[row]}
                 if row != BASE:
                     values = restore_networks(config, workdir / base, baseline='student') | values
                 if 'teacher.epochs' in values:
