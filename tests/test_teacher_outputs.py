@@ -98,8 +98,8 @@ def shuffled(logits):
     ('change', 'message'),
     [
         (shuffled, r'predicts 9\.74% .* would predict 10\.00%: the rows are probably in another order'),
-        (lambda logits: np.roll(logits, 1, axis=1), 'or the classes are numbered differently'),
-        (np.zeros_like, 'the rows are probably in another order'),
+        (lambda logits: np.roll(logits, 1, axis=1), r'9\d\.\d\d% if its classes are renumbered \(0 to 9, 1 to 0'),
+        (np.zeros_like, r'100\.00% of its predictions are of one class, so its input is probably scaled'),
         (lambda logits: np.stack([logits, shuffled(logits)], axis=1), r'teacher 1 in .* predicts 9\.74%'),
         (softmax, 'are probabilities: no value is negative'),
         (lambda logits: softmax(logits).astype(np.float16), 'give the logits, or the logarithm of the probabilities'),

@@ -12,6 +12,7 @@ from cckd_jax import io
 from cckd_jax.console import log
 from cckd_jax.data import Dataset
 from cckd_jax.errors import InputError
+from cckd_jax.training import plausibility
 
 _REMEDY = 'delete it to compute it again'
 _FORCE = 'set check_logits=false for this teacher to use them as they are'
@@ -75,12 +76,8 @@ def load_logits(path: Path, dataset: Dataset, *, check: bool = True) -> TeacherO
     """Reads logits that were computed elsewhere, for the whole training set in the data set's own order.
 
     Rows in another order, other class numbers, or probabilities in place of logits would train a student without any
-    error, so they are refused. A teacher's accuracy `a` on the training labels must exceed the accuracy `c` that its
-    predictions would have in a random order by
-
-        (a - c) / (1 - c) > min(0.1, 1 / C)
-
-    which for balanced classes is about twice chance, 19% for C = 10. The threshold is our choice.
+    error, so they are refused: probabilities, and logits whose accuracy on the training labels is at chance
+    (`plausibility.assess`). Logits that another numbering of the classes would make more accurate cause a warning.
 
     Args:
       path: an `.npz` file with `logits` `[N, C]` or `[N, K, C]` and optionally `test_logits`, or an `.npy` file with
@@ -105,7 +102,7 @@ def load_logits(path: Path, dataset: Dataset, *, check: bool = True) -> TeacherO
             )
     for index in range(train.shape[1]):
         teacher = 'the teacher' if train.shape[1] == 1 else f'teacher {index}'
-        _check_accuracy(f'{teacher} in {path}', train[:, index], dataset.train.labels, check)
+        report_plausibility(f'{teacher} in {path}', train[:, index], dataset.train.labels, refuse=check)
     return TeacherOutputs(train, test)
 
 
@@ -131,27 +128,42 @@ def _as_logits(path: Path, name: str, logits: np.ndarray, examples: int, classes
         raise InputError(f'{name} of {path} must be finite floats, not {logits.dtype}')
     with np.errstate(over='ignore'):
         logits = logits.reshape(examples, -1, classes).astype(np.float32)
-    if not np.isfinite(logits).all():
-        raise InputError(f'{name} of {path} must be finite floats; as float32, some are NaN or infinite')
-    # Half precision and 1,000 classes leave a sum of probabilities within 0.01 of 1.
-    if check and (logits >= 0).all() and np.allclose(logits.sum(-1), 1, atol=0.01):
-        raise InputError(
-            f'{name} of {path} are probabilities: no value is negative and every row sums to 1; '
-            f'give the logits, or the logarithm of the probabilities; {_FORCE}'
-        )
+    check_finite_logits(f'{name} of {path}', logits, check=check)
     return logits
 
 
-def _check_accuracy(teacher: str, logits: np.ndarray, labels: np.ndarray, check: bool) -> None:
-    classes = logits.shape[-1]
-    predictions = logits.argmax(-1)
-    accuracy = float((predictions == labels).mean())
-    (predicted, actual) = (np.bincount(values, minlength=classes) / len(labels) for values in (predictions, labels))
-    chance = float(predicted @ actual)
-    if check and accuracy - chance <= min(0.1, 1 / classes) * (1 - chance):
+def check_finite_logits(name: str, logits: np.ndarray, *, check: bool) -> None:
+    """Raises InputError for values that are not finite, and with `check` for probabilities.
+
+    Args:
+      name: what the values are, for messages.
+      logits: float32 `[..., C]`.
+      check: whether to refuse rows that are not negative and sum to 1.
+    """
+    if not np.isfinite(logits).all():
+        raise InputError(f'{name} must be finite floats; as float32, some are NaN or infinite')
+    # Half precision and 1,000 classes leave a sum of probabilities within 0.01 of 1.
+    if check and (logits >= 0).all() and np.allclose(logits.sum(-1), 1, atol=0.01):
         raise InputError(
-            f'{teacher} predicts {accuracy:.2%} of the training labels, and in a random order it would predict '
-            f'{chance:.2%}: the rows are probably in another order than the data set, or the classes are numbered '
-            f'differently; {_FORCE}'
+            f'{name} are probabilities: no value is negative and every row sums to 1; '
+            f'give the logits, or the logarithm of the probabilities; {_FORCE}'
         )
-    log(f'{teacher} predicts {accuracy:.2%} of the training labels')
+
+
+def report_plausibility(teacher: str, logits: np.ndarray, labels: np.ndarray, *, refuse: bool = False) -> None:
+    """Logs the accuracy of a teacher on the training labels, as a warning if it is implausible.
+
+    Args:
+      teacher: which teacher, for the message.
+      logits: float `[N, C]`.
+      labels: int `[N]`.
+      refuse: whether an implausible accuracy is an error.
+
+    Raises:
+      InputError: the accuracy is implausible, and `refuse` is set.
+    """
+    result = plausibility.assess(logits, labels)
+    description = plausibility.describe(teacher, result)
+    if refuse and result.is_implausible:
+        raise InputError(f'{description}; {_FORCE}')
+    log(f'warning: {description}' if result.is_suspicious else description)
