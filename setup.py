@@ -44,6 +44,7 @@ setup(
     ],
     extras_require={
         'cuda': ['jax[cuda]>=0.10'],
+        'export': ['onnx>=1.19', 'onnxruntime>=1.22', 'safetensors>=0.6'],
         'peer': ['torch>=2.6'],
         'prepare': ['tensorflow>=2.18'],
         'test': [
@@ -51,10 +52,13 @@ setup(
             'foolbox>=3.3.4',
             'hypothesis>=6.130',
             'mypy>=2.4',
+            'onnx>=1.19',
+            'onnxruntime>=1.22',
             'pytest>=8.3',
             'pytest-timeout>=2.4',
             'pytest-xdist>=3.8',
             'ruff>=0.11',
+            'safetensors>=0.6',
         ],
     },
 )

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 # The most that a command line can set; a config file may have more.
 _MAX_TEACHERS = 8
+# How pixels become the input of a teacher that was trained elsewhere.
+INPUT_FIELDS = ('input_layout', 'input_range', 'input_mean', 'input_std')
 # Fields that identify one teacher; the others do not inherit them from the first.
-_PER_TEACHER_FIELDS = ('seed', 'checkpoint', 'logits')
+_PER_TEACHER_FIELDS = ('seed', 'checkpoint', 'logits', 'onnx', *INPUT_FIELDS)
 _GATE_FIELDS = ('alpha', 'margin_temperature')
 
 
@@ -64,6 +66,11 @@ def default() -> ConfigDict:
     config.teacher.epsilon = placeholder(float)  # of its robust training; empty: 8/255
     config.teacher.ramp = placeholder(int)  # epochs in which the radius of its robust training grows
     config.teacher.logits = placeholder(str)  # a file of logits that replaces the teacher network
+    config.teacher.onnx = placeholder(str)  # an ONNX file that replaces the teacher network
+    config.teacher.input_layout = placeholder(str)  # of an ONNX teacher: nhwc or nchw; empty: as the graph shows
+    config.teacher.input_range = placeholder(tuple)  # of its pixels before mean and std; empty: (0, 1)
+    config.teacher.input_mean = placeholder(tuple)  # subtracted from its pixels; empty: 0
+    config.teacher.input_std = placeholder(tuple)  # by which its pixels are divided; empty: 1
     config.teacher.check_logits = True  # refuses logits that agree with the labels hardly more often than by chance
     config.teacher.seed = placeholder(int)  # empty: the run's
     config.teacher.label_noise = 0.0  # fraction of its training labels that are shuffled, for a worse teacher
@@ -195,8 +202,9 @@ def _no_overrides(teacher: ConfigDict) -> ConfigDict:
 def teachers(config: ConfigDict) -> list[ConfigDict]:
     """The settings of each teacher: `config.teacher`, overridden by the fields of `config.teachers` at its index.
 
-    Checkpoint, logits and seed of `config.teacher` belong to the first teacher alone. Options belong to a model: an
-    index that names another model starts without them. An index that removes the gate removes its settings too.
+    Checkpoint, logits, ONNX file and its input, and seed of `config.teacher` belong to the first teacher alone. Options
+    belong to a model: an index that names another model starts without them. An index that removes the gate removes its
+    settings too.
 
     >>> config = default()
     >>> config.num_teachers = 3
@@ -218,6 +226,15 @@ def teachers(config: ConfigDict) -> list[ConfigDict]:
         teacher.update({name: value for name, value in fields.items() if name != 'options' and value is not None})
         resolved.append(teacher.lock())
     return resolved
+
+
+def logits_source(teacher_config: ConfigDict) -> str | None:
+    """The field that gives a teacher's logits at the images and no network: `logits`, `onnx`, or None.
+
+    >>> logits_source(default().teacher) is None
+    True
+    """
+    return next((name for name in ('logits', 'onnx') if teacher_config.get(name)), None)
 
 
 def as_dict(config: ConfigDict) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cckd_jax.checks import HYPERPARAMETER_RANGES, Range, between, integers
-from cckd_jax.config import given_teachers, teachers
+from cckd_jax.config import INPUT_FIELDS, given_teachers, logits_source, teachers
 from cckd_jax.errors import InputError, lookup
 
 _NETWORKS = ('teacher', 'student', 'separate')
@@ -22,6 +22,10 @@ def _all(values: Range) -> Range:
     in_range = lambda value: _is_number(value) and values.contains(value)
     contains = lambda sequence: bool(sequence) and all(map(in_range, sequence))
     return Range(contains, f'one or more numbers {values.words}')
+
+
+def _is_increasing_pair(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value)) and value[0] < value[1]
 
 
 def _is_number(value: Any) -> bool:
@@ -55,11 +59,15 @@ _TEACHER_RANGES: Mapping[str, Range] = {
     'learning_rate': _ABOVE_ZERO,
     'seed': _SEED,
     'label_noise': _FRACTION,
+    'input_layout': Range(lambda value: value in ('nhwc', 'nchw'), 'nhwc or nchw'),
+    'input_range': Range(lambda value: _is_increasing_pair(value), 'two numbers (black, white), the first smaller'),
+    'input_mean': _all(Range(math.isfinite, 'by channel')),
+    'input_std': _all(Range(lambda value: value > 0, 'above 0, by channel')),
     **{name: HYPERPARAMETER_RANGES[name] for name in ('alpha', 'margin_temperature', 'epsilon', 'ramp')},
 }
 
 # Settings of a teacher that have no effect without another one, by that other one.
-_REQUIRES = {'robust': ('epsilon', 'ramp'), 'self_regulate': ('alpha', 'margin_temperature')}
+_REQUIRES = {'robust': ('epsilon', 'ramp'), 'self_regulate': ('alpha', 'margin_temperature'), 'onnx': INPUT_FIELDS}
 
 
 def check(config: ConfigDict) -> None:
@@ -95,29 +103,31 @@ def _check_teachers(config: ConfigDict) -> None:
 
 
 def _check_source(config: ConfigDict, name: str, teacher_config: ConfigDict) -> None:
-    """A teacher comes from a checkpoint, from a file of logits, or is trained."""
-    (logits, checkpoint) = (teacher_config.logits is not None, teacher_config.checkpoint is not None)
-    if logits and checkpoint:
-        raise InputError(f'{name}.checkpoint and {name}.logits are both set; a teacher comes from one of them')
-    if logits and (config.augmentation.crop or config.augmentation.flip):
+    """A teacher comes from a checkpoint, from a file of logits, from an ONNX file, or is trained."""
+    sources = [field for field in ('checkpoint', 'logits', 'onnx') if teacher_config[field] is not None]
+    if len(sources) > 1:
+        (first, second) = sources[:2]
+        raise InputError(f'{name}.{first} and {name}.{second} are both set; a teacher comes from one of them')
+    fixed = logits_source(teacher_config)
+    if fixed and (config.augmentation.crop or config.augmentation.flip):
         raise InputError(
-            f'{name}.logits belong to the original images, and augmentation changes them every epoch; '
+            f'the logits of {name}.{fixed} belong to the original images, and augmentation changes them every epoch; '
             f'set {name}.checkpoint, or augmentation.crop=0 and augmentation.flip=false'
         )
-    if logits and teacher_config.self_regulate:
+    if fixed and teacher_config.self_regulate:
         raise InputError(
-            f'{name}.self_regulate=true needs a teacher that is trained, and {name}.logits is set; '
+            f'{name}.self_regulate=true needs a teacher that is trained, and {name}.{fixed} is set; '
             'set --config.significance.file instead'
         )
-    if logits and teacher_config.robust is not None:
+    if fixed and teacher_config.robust is not None:
         raise InputError(
-            f'{name}.robust={teacher_config.robust} needs a teacher that is trained, and {name}.logits is set; '
+            f'{name}.robust={teacher_config.robust} needs a teacher that is trained, and {name}.{fixed} is set; '
             'remove one of them'
         )
-    if teacher_config.label_noise and (logits or checkpoint):
+    if teacher_config.label_noise and sources:
         raise InputError(
             f'{name}.label_noise={teacher_config.label_noise} needs a teacher that is trained, and '
-            f'{name}.{"logits" if logits else "checkpoint"} is set; remove one of them'
+            f'{name}.{sources[0]} is set; remove one of them'
         )
 
 

@@ -225,7 +225,7 @@ def test_the_report_shows_significance(gated, trained):
             'significance needs the significance of samples, and the teacher is not self-regulated; '
             'train a teacher with --config.teacher.self_regulate=true, or give --config.significance.file',
         ),
-        ({'method': 'hybrid', 'teacher.logits': 'a.npz'}, 'teacher.logits do not contain; train a teacher with'),
+        ({'method': 'hybrid', 'teacher.logits': 'a.npz'}, 'teacher.logits does not give; train a teacher with'),
         ({'teacher.logits': 'a.npz', 'teacher.self_regulate': True}, 'needs a teacher that is trained'),
         ({'teacher.alpha': 0.1}, 'teacher.alpha has no effect without teacher.self_regulate; set --config.teacher'),
         ({'teacher.alpha': -0.1, 'teacher.self_regulate': True}, 'teacher.alpha=-0.1 must be in .0, 10000.'),

@@ -258,7 +258,7 @@ def test_a_gate_that_all_share_can_be_taken_off_one():
         ),
         (
             {'method': 'ca_mkd', 'teachers.1.logits': 'a.npz'},
-            r"ca_mkd matches the teachers' feature maps, which teachers.1.logits do not contain; .*feature_weight=0",
+            r"ca_mkd matches the teachers' feature maps, which teachers.1.logits does not give; .*feature_weight=0",
         ),
         (
             {'method': 'aekd', 'largest_weight': 0.4},

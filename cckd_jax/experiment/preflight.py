@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from cckd_jax import robustness
+from cckd_jax import config as settings, robustness
 from cckd_jax.errors import InputError, lookup
 from cckd_jax.experiment.networks import Run, create_model
 from cckd_jax.experiment.teachers import names, resolve_method
@@ -27,15 +27,16 @@ def check(config: ConfigDict, method: Method, teacher_configs: Sequence[ConfigDi
             f'evaluate.faithfulness=true compares a student with one teacher, and num_teachers={len(teacher_configs)}; '
             'set evaluate.faithfulness=false'
         )
-    if teacher_configs[0].logits and config.evaluate.faithfulness:
+    source = settings.logits_source(teacher_configs[0])
+    if source and config.evaluate.faithfulness:
         raise InputError(
-            'evaluate.faithfulness=true evaluates the teacher at points near the images, and teacher.logits cover the '
-            'images alone; give --config.teacher.checkpoint instead, or set evaluate.faithfulness=false'
+            f'evaluate.faithfulness=true evaluates the teacher at points near the images, and teacher.{source} covers '
+            'the images alone; give --config.teacher.checkpoint instead, or set evaluate.faithfulness=false'
         )
-    if teacher_configs[0].logits and method.live_teacher:
+    if source and method.live_teacher:
         raise InputError(
-            f'{config.method} evaluates the teacher at points near the images, and teacher.logits cover the images '
-            'alone; give --config.teacher.checkpoint instead'
+            f'{config.method} evaluates the teacher at points near the images, and teacher.{source} covers the images '
+            'alone; give --config.teacher.checkpoint, or a method that reads logits, such as cckd_t or kd'
         )
 
 

@@ -85,7 +85,8 @@ def check(config: ConfigDict) -> Method:
     significance.check(config, method)
     preflight.check(config, method, teacher_configs)
     evaluators.check(config.evaluate)
-    for network_config in (config.student, *(teacher for teacher in teacher_configs if not teacher.logits)):
+    teacher_networks = [teacher for teacher in teacher_configs if not settings.logits_source(teacher)]
+    for network_config in (config.student, *teacher_networks):
         networks.create_model(config, network_config, num_classes=2)
     return method
 

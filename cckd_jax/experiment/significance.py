@@ -33,9 +33,10 @@ def check(config: ConfigDict, method: Method) -> None:
     if method.weighting is None or config.significance.file:
         return
     teacher = settings.teachers(config)[0]
-    if teacher.logits:
+    source = settings.logits_source(teacher)
+    if source:
         raise InputError(
-            f'{config.method} needs the significance of samples, which teacher.logits do not contain; {_REMEDY}'
+            f'{config.method} needs the significance of samples, which teacher.{source} does not give; {_REMEDY}'
         )
     if not (teacher.self_regulate or teacher.checkpoint):
         raise InputError(

@@ -20,10 +20,10 @@ from cckd_jax.experiment.networks import Run
 from cckd_jax.methods import METHODS, ROBUST_TRAINING, SELF_REGULATED, SPARSE, Method
 from cckd_jax.models import Network
 from cckd_jax.paths import expand
-from cckd_jax.training import teacher_outputs
+from cckd_jax.training import onnx_teacher, teacher_outputs
 from cckd_jax.training.teacher_outputs import TeacherOutputs
 
-# A teacher as it is loaded: a network, a file of logits, or nothing if the run trains it.
+# A teacher as it is loaded: a network, logits from a file, or nothing if the run trains it.
 Loaded = TrainedNetwork | TeacherOutputs | None
 
 # Hyper-parameters among a teacher's settings.
@@ -87,9 +87,10 @@ def check(config: ConfigDict, method: Method, teacher_configs: Sequence[ConfigDi
             f'{math.ceil(1e4 / count) / 1e4:g}'
         )
     for index, teacher_config in enumerate(teacher_configs):
-        if teacher_config.logits and method.matched_features is not None:
+        source = settings.logits_source(teacher_config)
+        if source and method.matched_features is not None:
             raise InputError(
-                f"{config.method} matches the teachers' feature maps, which teachers.{index}.logits do not contain; "
+                f"{config.method} matches the teachers' feature maps, which teachers.{index}.{source} does not give; "
                 f'give teachers.{index}.checkpoint, or set --config.feature_weight=0'
             )
 
@@ -113,7 +114,7 @@ def check_features(run: Run, method: Method, student: nn.Module, teachers: Seque
 
 
 def load_pretrained(run: Run) -> list[Loaded]:
-    """Loads the teachers that the config names as a checkpoint or as a file of logits.
+    """Loads the teachers that the config names as a checkpoint, as a file of logits or in ONNX.
 
     Returns:
       For each teacher its network, its logits, or None if the run trains it.
@@ -138,6 +139,15 @@ def load_pretrained(run: Run) -> list[Loaded]:
                 )
                 raise InputError(f'{path} holds {count} teachers; {remedy}')
             loaded.append(outputs)
+        elif teacher_config.onnx:
+            preprocessing = onnx_teacher.Preprocessing(
+                *(teacher_config[name] for name in settings.INPUT_FIELDS),
+            )
+            loaded.append(
+                onnx_teacher.load_onnx(
+                    expand(teacher_config.onnx), run.dataset, preprocessing, check=teacher_config.check_logits
+                )
+            )
         elif teacher_config.checkpoint:
             trained_by = {'method': teacher_config.robust, 'epsilon': teacher_config.epsilon}
             expected = {name: value for name, value in trained_by.items() if value is not None}
@@ -178,6 +188,14 @@ def train_teachers(run: Run, pretrained: Sequence[Loaded]) -> Teachers:
     outputs = _cached_in_workdir(
         run, depends_on, lambda: teacher_outputs.stack([_outputs(run, teacher) for teacher in teachers])
     )
+    for index, (name, loaded) in enumerate(zip(names(len(run.teachers)), pretrained, strict=True)):
+        # Logits were assessed when they were read.
+        if isinstance(loaded, TrainedNetwork):
+            teacher_outputs.report_plausibility(
+                f'{name}, restored from {run.teachers[index].checkpoint},',
+                outputs.train[:, index],
+                run.dataset.train.labels,
+            )
     return Teachers(trained, outputs)
 
 

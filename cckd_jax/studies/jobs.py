@@ -103,7 +103,7 @@ def restore_networks(config: ConfigDict, run: Path, *, baseline: str) -> dict[st
     """
     values: dict[str, Any] = {'attack.checkpoint': str(run / baseline)}
     for index, teacher in enumerate(settings.teachers(config)):
-        if not (teacher.checkpoint or teacher.logits):
+        if not (teacher.checkpoint or settings.logits_source(teacher)):
             values |= restore_teacher(index, run, teachers=config.num_teachers)
     return values
 

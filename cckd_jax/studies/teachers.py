@@ -66,9 +66,9 @@ def _check_teachers(name: str, config: ConfigDict) -> None:
     if config.num_teachers < 2:
         raise InputError(f'{name} has one teacher, and the study needs several; set --config.num_teachers=3')
     teacher = settings.teachers(config)[0]
-    if teacher.checkpoint or teacher.logits:
+    if teacher.checkpoint or settings.logits_source(teacher):
         raise InputError(
-            f'{name} reads teacher 0 from a file, but the study trains it; leave out checkpoint and logits'
+            f'{name} reads teacher 0 from a file, but the study trains it; leave out checkpoint, logits and onnx'
         )
 
 
