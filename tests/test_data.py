@@ -373,6 +373,30 @@ def test_further_arrays_and_names_of_any_script_do_no_harm(tmp_path):
     assert data.load(str(tmp_path / 'données.NPZ')).num_classes == 4
 
 
+def test_classes_have_names(tmp_path, digits):
+    assert digits.class_names == tuple('0123456789')
+    write_npz(tmp_path / 'own.npz')
+    assert data.load(str(tmp_path / 'own.npz')).class_names == ('0', '1', '2', '3')
+    write_npz(tmp_path / 'own.npz', class_names=['ant', 'bee', 'cat', 'dog', 'eel'])
+    named = data.load(str(tmp_path / 'own.npz'))
+    assert named.class_names == ('ant', 'bee', 'cat', 'dog', 'eel')
+    assert named.num_classes == 5
+
+
+@pytest.mark.parametrize(
+    ('names', 'message'),
+    [
+        (['ant', 'bee'], 'has 2 names, and the labels have 4 classes'),
+        ([0, 1, 2, 3], r'must be strings \[C\], not int64 \(4,\)'),
+        (['ant', 'ant', 'bee', 'cat'], 'has a name twice'),
+    ],
+)
+def test_wrong_class_names_are_refused(tmp_path, names, message):
+    write_npz(tmp_path / 'own.npz', class_names=names)
+    with pytest.raises(InputError, match=message):
+        data.load(str(tmp_path / 'own.npz'))
+
+
 def test_paths_that_are_no_npz_are_refused(tmp_path):
     for name, message in (
         (str(tmp_path), 'cannot be used: it is a folder; give digits, a TFDS name such as mnist, or a file FILE.npz'),

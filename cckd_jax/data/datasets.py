@@ -35,6 +35,7 @@ class Dataset(NamedTuple):
       validation: held out of the training set; empty unless a fraction was requested.
       rows: int `[N]`, indices of the training examples in the data set's own order.
       source_size: number of training examples before any were left out.
+      class_names: C names; '0', '1', ... if the source has none.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Dataset(NamedTuple):
     test: Split
     rows: np.ndarray
     source_size: int
+    class_names: tuple[str, ...]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -64,7 +66,7 @@ def load(
 
     Args:
       name: `digits`, a TFDS image classification set with the splits train and test, or the path of an `.npz` with
-        x_train, y_train, x_test and y_test.
+        x_train, y_train, x_test and y_test, and optionally class_names.
       data_dir: the TFDS directory; TFDS's default if None.
       image_shape: shape of the embedded digits; other data sets keep theirs.
       examples: number of training examples to keep, from the front; all if None.
@@ -79,15 +81,14 @@ def load(
     """
     is_file = name.lower().endswith('.npz')
     if is_file:
-        (train, test) = read_npz(expand(name))
-        classes = 1 + max(train.labels.max(), test.labels.max())
+        (train, test, class_names) = read_npz(expand(name))
     elif name == 'digits':
         (height, width, channels) = image_shape
-        (train, test, classes) = _load_digits((height, width, channels))
+        (train, test, class_names) = _load_digits((height, width, channels))
     else:
         prepare.prepare(name, data_dir)
-        (train, test, classes) = _from_tfds(name, prepare.open_builder(name, data_dir))
-    if classes < 2:
+        (train, test, class_names) = _from_tfds(name, prepare.open_builder(name, data_dir))
+    if len(class_names) < 2:
         raise InputError(f'data set {name!r} has only one class')
     count = len(train) if examples is None else min(examples, len(train))
     held_out = int(count * validation_fraction)
@@ -95,16 +96,17 @@ def load(
     (validation_rows, rows) = (np.sort(indices) for indices in np.split(order, [held_out]))
     return Dataset(
         name=Path(name).stem if is_file else name,
-        num_classes=int(classes),
+        num_classes=len(class_names),
         train=train.take(rows),
         validation=train.take(validation_rows),
         test=test,
         rows=rows,
         source_size=len(train),
+        class_names=class_names,
     )
 
 
-def _load_digits(image_shape: tuple[int, int, int]) -> tuple[Split, Split, int]:
+def _load_digits(image_shape: tuple[int, int, int]) -> tuple[Split, Split, tuple[str, ...]]:
     """The digits from the cache, which is repaired if damaged; in memory if it cannot be used."""
     if image_shape not in SHAPES:
         shapes = ' or '.join(str(shape) for shape in SHAPES)
@@ -117,7 +119,7 @@ def _load_digits(image_shape: tuple[int, int, int]) -> tuple[Split, Split, int]:
             if attempt == 1:
                 shutil.rmtree(cache.folder() / 'digits' / config_name(image_shape), ignore_errors=True)
     splits = resized_digits(image_shape)
-    return splits['train'], splits['test'], NUM_CLASSES
+    return splits['train'], splits['test'], tuple(map(str, range(NUM_CLASSES)))
 
 
 def _digits_builder(image_shape: tuple[int, int, int]) -> 'tfds.core.DatasetBuilder':
@@ -131,7 +133,7 @@ def _digits_builder(image_shape: tuple[int, int, int]) -> 'tfds.core.DatasetBuil
     return builder
 
 
-def _from_tfds(name: str, builder: 'tfds.core.DatasetBuilder') -> tuple[Split, Split, int]:
+def _from_tfds(name: str, builder: 'tfds.core.DatasetBuilder') -> tuple[Split, Split, tuple[str, ...]]:
     missing = {'train', 'test'} - set(builder.info.splits)
     if missing or not {'image', 'label'} <= set(builder.info.features or ()):
         raise InputError(
@@ -152,7 +154,7 @@ def _from_tfds(name: str, builder: 'tfds.core.DatasetBuilder') -> tuple[Split, S
         )
         for split in ('train', 'test')
     )
-    return train, test, classes
+    return train, test, tuple(builder.info.features['label'].names)
 
 
 def _read(builder: 'tfds.core.DatasetBuilder', split: str, classes: int) -> Split:

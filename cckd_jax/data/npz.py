@@ -1,4 +1,4 @@
-"""Data sets from a file: an `.npz` with x_train, y_train, x_test and y_test."""
+"""Data sets from a file: an `.npz` with x_train, y_train, x_test and y_test, and optionally class_names."""
 
 from pathlib import Path
 
@@ -12,12 +12,13 @@ _MAX_CLASSES = 2**16
 _MAX_CHANNELS = 4
 
 
-def read_npz(path: Path) -> tuple[Split, Split]:
-    """Returns the training and the test split of a file.
+def read_npz(path: Path) -> tuple[Split, Split, tuple[str, ...]]:
+    """Returns the training split, the test split and the class names of a file.
 
     Args:
       path: of a file with images `[N, H, W]` or `[N, H, W, C]`, uint8 or floats in [0, 1] (rounded to 8 bits), and
-        labels int `[N]` or `[N, 1]`, counted from 0.
+        labels int `[N]` or `[N, 1]`, counted from 0. The strings `class_names` `[C]` are optional; without them the
+        classes are those of the labels, and their names '0', '1', ...
 
     Raises:
       InputError: the file cannot be read, an array is missing, or a shape, dtype or value is wrong.
@@ -36,14 +37,14 @@ def read_npz(path: Path) -> tuple[Split, Split]:
         raise InputError(
             f'labels of {path} begin at {first}, but classes count from 0; subtract {first} from y_train and y_test'
         )
-    return train, test
+    return train, test, _class_names(path, arrays, 1 + int(max(train.labels.max(), test.labels.max())))
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open('rb') as file, np.load(file, allow_pickle=False) as archive:
             names = archive.files
-            arrays = {name: archive[name] for name in _ARRAYS if name in names}
+            arrays = {name: archive[name] for name in (*_ARRAYS, 'class_names') if name in names}
     except FileNotFoundError:
         raise InputError(f'no data set at {path}') from None
     except Exception as error:  # a damaged or foreign file raises anything, from zlib.error to MemoryError
@@ -93,3 +94,16 @@ def _labels(path: Path, name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
     if labels.max() >= _MAX_CLASSES:
         raise InputError(f'{name} of {path} has the label {labels.max()}; class indices must be below {_MAX_CLASSES}')
     return labels.astype(np.int32)
+
+
+def _class_names(path: Path, arrays: dict[str, np.ndarray], classes: int) -> tuple[str, ...]:
+    if 'class_names' not in arrays:
+        return tuple(map(str, range(classes)))
+    names = arrays['class_names']
+    if names.ndim != 1 or names.dtype.kind != 'U':
+        raise InputError(f'class_names of {path} must be strings [C], not {names.dtype} {names.shape}')
+    if len(names) < classes:
+        raise InputError(f'class_names of {path} has {len(names)} names, and the labels have {classes} classes')
+    if len(set(names)) < len(names):
+        raise InputError(f'class_names of {path} has a name twice; give every class its own')
+    return tuple(map(str, names))

@@ -164,6 +164,7 @@ class Results(TypedDict):
 
     method: str
     dataset: str
+    class_names: NotRequired[list[str]]  # runs of earlier versions have none
     seed: int
     commit: str | None
     device: str

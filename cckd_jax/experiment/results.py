@@ -84,7 +84,7 @@ def read(workdir: Path) -> Results | None:
         loaded = json.loads((workdir / 'results.json').read_text(encoding='utf-8'))
     except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError, RecursionError):
         return None
-    is_complete = isinstance(loaded, dict) and Results.__annotations__.keys() <= loaded.keys()
+    is_complete = isinstance(loaded, dict) and Results.__required_keys__ <= loaded.keys()
     return cast(Results, loaded) if is_complete else None
 
 
@@ -102,6 +102,7 @@ def _facts(run: FinishedRun) -> dict[str, Any]:
     return {
         'method': config.method,
         'dataset': run.dataset.name,
+        'class_names': list(run.dataset.class_names),
         'seed': config.seed,
         'commit': provenance.commit(),
         'device': f'{len(run.devices)} x {run.devices[0].device_kind}',
