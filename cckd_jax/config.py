@@ -46,7 +46,11 @@ def default() -> ConfigDict:
     config.dataset = ConfigDict()
     config.dataset.name = 'digits'
     config.dataset.data_dir = placeholder(str)
-    config.dataset.image_shape = (28, 28, 1)  # of the embedded digits; other data sets keep their shape
+    # Of the embedded digits, (28, 28, 1) if empty, and of the images of a folder; other data sets keep their shape.
+    config.dataset.image_shape = placeholder(tuple)
+    config.dataset.test_fraction = 0.2  # of a folder without test images
+    config.dataset.split_seed = 0  # of this choice, so that runs with other seeds have the same test split
+    config.dataset.skip_unreadable = False  # leaves out files of a folder that cannot be read
     config.dataset.examples = placeholder(int)  # number of training examples to keep; empty: all
 
     config.augmentation = ConfigDict()  # with augmentation, the teacher runs inside the step

@@ -24,6 +24,10 @@ def _all(values: Range) -> Range:
     return Range(contains, f'one or more numbers {values.words}')
 
 
+def _is_shape(value: Any) -> bool:
+    return len(value) == 3 and all(_is_number(size) and integers(1).contains(size) for size in value)
+
+
 def _is_increasing_pair(value: Any) -> bool:
     return isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value)) and value[0] < value[1]
 
@@ -39,6 +43,9 @@ SETTING_RANGES: Mapping[str, Range] = {
     'student.learning_rate': _ABOVE_ZERO,
     'separate.learning_rate': _ABOVE_ZERO,
     'dataset.examples': integers(1),
+    'dataset.image_shape': Range(lambda value: _is_shape(value), '(height, width, channels), whole numbers above 0'),
+    'dataset.test_fraction': Range(lambda value: 0 < value < 1, 'in (0, 1)'),
+    'dataset.split_seed': _SEED,
     'augmentation.crop': integers(0),
     'validation_fraction': Range(lambda value: 0 <= value < 1, 'in [0, 1)'),
     'precision': Range(lambda value: value in ('float32', 'bfloat16'), 'float32 or bfloat16'),

@@ -399,8 +399,8 @@ def test_wrong_class_names_are_refused(tmp_path, names, message):
 
 def test_paths_that_are_no_npz_are_refused(tmp_path):
     for name, message in (
-        (str(tmp_path), 'cannot be used: it is a folder; give digits, a TFDS name such as mnist, or a file FILE.npz'),
-        (str(tmp_path / 'images.h5'), 'cannot be used: TFDS has no such name; give digits'),
+        (str(tmp_path), 'has no folders of classes; a data set is a folder with train/CLASS'),
+        (str(tmp_path / 'images.h5'), 'cannot be used: there is no such folder, and TFDS has no such name; give'),
         ('~nosuchuser/own.npz', '~nosuchuser is not the home folder of any user'),
         ('rgb.npy', 'TFDS has no such name'),
     ):

@@ -13,7 +13,7 @@ Any setting of the config can be changed by --config.NAME=VALUE. Common settings
     --config.method=NAME                     distillation method (`cckd-jax list methods`)
     --config.seed=N                          seed of the order of samples, first weights and dropout
     --config.batch_size=N                    batch size over all devices
-    --config.dataset.name=NAME               data set of TensorFlow Datasets, or an .npz file
+    --config.dataset.name=NAME               data set of TensorFlow Datasets, an .npz file, or a folder of images
     --config.dataset.data_dir=DIR            folder in which TensorFlow Datasets prepared it
     --config.teacher.model=NAME .epochs=N    network of the teacher, and for how long it is trained
     --config.student.model=NAME .epochs=N    the same of the student

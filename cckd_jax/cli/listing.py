@@ -40,6 +40,7 @@ def datasets() -> dict[str, str]:
         'NAME': 'an image classification set of TensorFlow Datasets with the splits train and test, such as mnist, '
         'fashion_mnist, cifar10, cifar100 or svhn_cropped',
         'FILE.npz': 'arrays x_train, y_train, x_test and y_test',
+        'DIR': 'a folder of images, train/CLASS/* and test/CLASS/*, or CLASS/*',
     }
 
 

@@ -14,6 +14,7 @@ from cckd_jax import cache
 from cckd_jax.data import prepare
 from cckd_jax.data.decoded import cached_split
 from cckd_jax.data.digits import NUM_CLASSES, SHAPES, config_name, resized_digits
+from cckd_jax.data.folders import read_folder
 from cckd_jax.data.npz import read_npz
 from cckd_jax.data.split import Split
 from cckd_jax.errors import InputError
@@ -57,7 +58,10 @@ def load(
     name: str,
     *,
     data_dir: str | None = None,
-    image_shape: tuple[int, int, int] = (28, 28, 1),
+    image_shape: tuple[int, int, int] | None = None,
+    test_fraction: float = 0.2,
+    split_seed: int = 0,
+    skip_unreadable: bool = False,
     examples: int | None = None,
     validation_fraction: float = 0.0,
     seed: int = 0,
@@ -66,9 +70,14 @@ def load(
 
     Args:
       name: `digits`, a TFDS image classification set with the splits train and test, or the path of an `.npz` with
-        x_train, y_train, x_test and y_test, and optionally class_names.
+        x_train, y_train, x_test and y_test, and optionally class_names, or the path of a folder of images. A word that
+        is both a TFDS name and a folder is the TFDS name; write `./mnist` for the folder.
       data_dir: the TFDS directory; TFDS's default if None.
-      image_shape: shape of the embedded digits; other data sets keep theirs.
+      image_shape: shape of the embedded digits, `(28, 28, 1)` if None, or to which the images of a folder are resized;
+        other data sets keep theirs.
+      test_fraction: fraction of a folder without test images that becomes its test split.
+      split_seed: of this choice, and of the order of a folder's examples.
+      skip_unreadable: whether to leave out files of a folder that cannot be read.
       examples: number of training examples to keep, from the front; all if None.
       validation_fraction: fraction of the training set to hold out, in [0, 1).
       seed: of the held-out choice.
@@ -79,12 +88,21 @@ def load(
     >>> load('digits').train.images.shape
     (1437, 28, 28, 1)
     """
-    is_file = name.lower().endswith('.npz')
-    if is_file:
-        (train, test, class_names) = read_npz(expand(name))
+    (path, short_name) = (expand(name), name)
+    if name.lower().endswith('.npz'):
+        short_name = path.stem
+        (train, test, class_names) = read_npz(path)
     elif name == 'digits':
-        (height, width, channels) = image_shape
-        (train, test, class_names) = _load_digits((height, width, channels))
+        (train, test, class_names) = _load_digits(image_shape or SHAPES[0])
+    elif path.is_dir() and not prepare.is_known(name):
+        short_name = path.resolve().name
+        (train, test, class_names) = read_folder(
+            path,
+            image_shape,
+            test_fraction=test_fraction,
+            split_seed=split_seed,
+            skip_unreadable=skip_unreadable,
+        )
     else:
         prepare.prepare(name, data_dir)
         (train, test, class_names) = _from_tfds(name, prepare.open_builder(name, data_dir))
@@ -95,7 +113,7 @@ def load(
     order = np.random.default_rng(seed).permutation(count) if held_out else np.arange(count)
     (validation_rows, rows) = (np.sort(indices) for indices in np.split(order, [held_out]))
     return Dataset(
-        name=Path(name).stem if is_file else name,
+        name=short_name,
         num_classes=len(class_names),
         train=train.take(rows),
         validation=train.take(validation_rows),

@@ -67,6 +67,19 @@ def prepare(name: str, data_dir: str | None = None) -> Path:
     return Path(builder.data_dir)
 
 
+def is_known(name: str) -> bool:
+    """Whether TFDS has a data set of this name."""
+    if not re.fullmatch(r'\w+', name):
+        return False
+    import tensorflow_datasets as tfds  # takes a second
+
+    try:
+        tfds.builder_cls(name)
+    except tfds.core.DatasetNotFoundError:
+        return False
+    return True
+
+
 def open_builder(name: str, data_dir: str | None) -> 'tfds.core.DatasetBuilder':
     """Returns the TFDS builder of a data set, over ArrayRecord files.
 
@@ -76,9 +89,9 @@ def open_builder(name: str, data_dir: str | None) -> 'tfds.core.DatasetBuilder':
     import tensorflow_datasets as tfds  # takes a second
 
     if not _TFDS_NAME.fullmatch(name):
-        reason = 'it is a folder' if Path(os.path.expanduser(name)).is_dir() else 'TFDS has no such name'
         raise InputError(
-            f'data set {name!r} cannot be used: {reason}; give digits, a TFDS name such as mnist, or a file FILE.npz'
+            f'data set {name!r} cannot be used: there is no such folder, and TFDS has no such name; give digits, a '
+            'TFDS name such as mnist, a file FILE.npz, or a folder of images'
         )
     if data_dir is not None:
         data_dir = os.path.expanduser(data_dir)
@@ -88,7 +101,7 @@ def open_builder(name: str, data_dir: str | None) -> 'tfds.core.DatasetBuilder':
         names = ['digits', *tfds.list_builders(with_community_datasets=False)]
         raise InputError(
             f'unknown data set {name!r}{nearest(name, names)}; there are: digits, every image classification set of '
-            'TFDS such as mnist, fashion_mnist, cifar10, cifar100, svhn_cropped, and any FILE.npz'
+            'TFDS such as mnist, fashion_mnist, cifar10, cifar100, svhn_cropped, any FILE.npz, and any folder of images'
         ) from None
     except Exception as error:  # TFDS raises anything for a copy that it cannot use
         if 'File format is already set' in str(error):

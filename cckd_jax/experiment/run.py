@@ -209,7 +209,10 @@ def _open(config: ConfigDict, workdir: Path, devices: list[jax.Device]) -> Run:
     dataset = data.load(
         config.dataset.name,
         data_dir=config.dataset.data_dir,
-        image_shape=tuple(config.dataset.image_shape),
+        image_shape=config.dataset.image_shape and tuple(config.dataset.image_shape),
+        test_fraction=config.dataset.test_fraction,
+        split_seed=config.dataset.split_seed,
+        skip_unreadable=config.dataset.skip_unreadable,
         examples=config.dataset.examples,
         validation_fraction=config.validation_fraction,
         seed=config.seed,
