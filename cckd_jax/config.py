@@ -62,7 +62,9 @@ def default() -> ConfigDict:
     config.teacher.options = ConfigDict()  # fields of the network's class, such as width
     config.teacher.epochs = 200
     config.teacher.learning_rate = 1e-3
-    config.teacher.checkpoint = placeholder(str)  # a folder of a trained network, such as RUN/teacher
+    config.teacher.checkpoint = placeholder(
+        str
+    )  # a folder of a trained network, such as RUN/teacher, or a file of weights
     config.teacher.self_regulate = False  # trains the teacher with the gate, which counts the significance of samples
     config.teacher.alpha = placeholder(float)  # of its gate; empty: 0.01
     config.teacher.margin_temperature = placeholder(float)  # of its gate; empty: 1; 20 keeps nearly all samples
@@ -73,8 +75,10 @@ def default() -> ConfigDict:
     config.teacher.onnx = placeholder(str)  # an ONNX file that replaces the teacher network
     config.teacher.input_layout = placeholder(str)  # of an ONNX teacher: nhwc or nchw; empty: as the graph shows
     config.teacher.input_range = placeholder(tuple)  # of its pixels before mean and std; empty: (0, 1)
-    config.teacher.input_mean = placeholder(tuple)  # subtracted from its pixels; empty: 0
-    config.teacher.input_std = placeholder(tuple)  # by which its pixels are divided; empty: 1
+    config.teacher.input_mean = placeholder(
+        tuple
+    )  # subtracted from its pixels, or from those of a file of weights; empty: 0
+    config.teacher.input_std = placeholder(tuple)  # by which they are divided; empty: 1
     config.teacher.check_logits = True  # refuses logits that agree with the labels hardly more often than by chance
     config.teacher.seed = placeholder(int)  # empty: the run's
     config.teacher.label_noise = 0.0  # fraction of its training labels that are shuffled, for a worse teacher
@@ -239,6 +243,15 @@ def logits_source(teacher_config: ConfigDict) -> str | None:
     True
     """
     return next((name for name in ('logits', 'onnx') if teacher_config.get(name)), None)
+
+
+def is_weights_file(checkpoint: str | None) -> bool:
+    """Whether a teacher's checkpoint is a file of weights of PyTorch, and not a folder of a run.
+
+    >>> is_weights_file('resnet18.safetensors'), is_weights_file('RUN/teacher'), is_weights_file(None)
+    (True, False, False)
+    """
+    return bool(checkpoint) and str(checkpoint).endswith(('.safetensors', '.pt', '.pth'))
 
 
 def as_dict(config: ConfigDict) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cckd_jax.checks import HYPERPARAMETER_RANGES, Range, between, integers
-from cckd_jax.config import INPUT_FIELDS, given_teachers, logits_source, teachers
+from cckd_jax.config import given_teachers, is_weights_file, logits_source, teachers
 from cckd_jax.errors import InputError, lookup
 
 _NETWORKS = ('teacher', 'student', 'separate')
@@ -74,7 +74,11 @@ _TEACHER_RANGES: Mapping[str, Range] = {
 }
 
 # Settings of a teacher that have no effect without another one, by that other one.
-_REQUIRES = {'robust': ('epsilon', 'ramp'), 'self_regulate': ('alpha', 'margin_temperature'), 'onnx': INPUT_FIELDS}
+_REQUIRES = {
+    'robust': ('epsilon', 'ramp'),
+    'self_regulate': ('alpha', 'margin_temperature'),
+    'onnx': ('input_layout', 'input_range'),
+}
 
 
 def check(config: ConfigDict) -> None:
@@ -107,6 +111,7 @@ def _check_teachers(config: ConfigDict) -> None:
         name = 'teacher' if config.num_teachers == 1 else f'teachers.{index}'
         _check_source(config, name, teacher_config)
         _check_required(name, teacher_config)
+        _check_standardization(name, teacher_config)
 
 
 def _check_source(config: ConfigDict, name: str, teacher_config: ConfigDict) -> None:
@@ -145,6 +150,16 @@ def _check_required(name: str, teacher_config: ConfigDict) -> None:
                 raise InputError(
                     f'{name}.{field} has no effect without {name}.{required}; set --config.{name}.{required}'
                 )
+
+
+def _check_standardization(name: str, teacher_config: ConfigDict) -> None:
+    for field in ('input_mean', 'input_std'):
+        takes_it = teacher_config.onnx or is_weights_file(teacher_config.checkpoint)
+        if teacher_config[field] is not None and not takes_it:
+            raise InputError(
+                f'{name}.{field} has no effect without {name}.onnx, or {name}.checkpoint=FILE.safetensors; set one of '
+                'them'
+            )
 
 
 def _check_value(config: ConfigDict, name: str, supported: Range) -> None:

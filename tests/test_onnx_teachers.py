@@ -122,7 +122,7 @@ def test_files_and_settings_that_cannot_be_used_are_refused(tmp_path, few, kerne
         ({'teacher.input_range': (1, 0)}, r'teacher.input_range=\(1, 0\) must be two numbers'),
         ({'teacher.input_std': (0.5, 0.0)}, 'teacher.input_std=.* must be one or more numbers above 0'),
         ({'teacher.input_layout': 'hwc'}, 'teacher.input_layout=hwc must be nhwc or nchw'),
-        ({'teacher.onnx': None, 'teacher.input_mean': (0.5,)}, 'input_mean has no effect without teacher.onnx'),
+        ({'teacher.onnx': None, 'teacher.input_layout': 'nchw'}, 'input_layout has no effect without teacher.onnx'),
         ({'method': 'hybrid'}, 'needs the significance of samples, which teacher.onnx does not give'),
     ],
 )

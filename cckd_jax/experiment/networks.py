@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from cckd_jax import data, evaluation, models, training
+from cckd_jax import config as settings, data, evaluation, models, training
+from cckd_jax.errors import InputError
 from cckd_jax.evaluators import TrainedNetwork
 from cckd_jax.methods import Method
 from cckd_jax.paths import expand
@@ -37,17 +38,21 @@ def create_model(config: ConfigDict, network_config: ConfigDict, num_classes: in
     options = {
         name: tuple(value) if isinstance(value, list) else value for name, value in network_config.options.items()
     }
+    # A network that was trained in PyTorch, on standardized images.
+    for name in ('mean', 'std'):
+        if network_config.get(f'input_{name}') is not None:
+            options[name] = tuple(network_config[f'input_{name}'])
     if config.precision != 'float32':
         options['dtype'] = jnp.dtype(config.precision)
     return models.create(network_config.model, num_classes, **options)
 
 
 def restore(run: Run, path: str, network_config: ConfigDict, **expected: Any) -> TrainedNetwork:
-    """Restores a network from a checkpoint folder and checks it against the config.
+    """Restores a network from a checkpoint folder, or from weights of PyTorch, and checks it against the config.
 
     Args:
       run: the run.
-      path: the folder, such as RUN/teacher.
+      path: the folder, such as RUN/teacher, or a file such as resnet18.safetensors.
       network_config: the settings of a teacher or `config.student`, which the network must match.
       **expected: further facts of the checkpoint, such as the method that trained the network.
 
@@ -55,12 +60,25 @@ def restore(run: Run, path: str, network_config: ConfigDict, **expected: Any) ->
       InputError: there is no readable checkpoint, or it is of another network or data set.
     """
     folder = expand(path)
+    if settings.is_weights_file(path):
+        return _restore_weights(run, folder, network_config, expected)
     (meta, variables) = training.load_network(folder)
     training.check_meta(meta, {**_network_facts(run, network_config), **expected}, folder)
     module = create_model(run.config, network_config, run.dataset.num_classes)
     training.check_variables(variables, module, run.dataset.image_shape, folder)
     participation = training.load_participation(folder, meta['epochs']) if meta.get('gate') else None
     return TrainedNetwork(models.Network(module, variables), meta, [], participation)
+
+
+def _restore_weights(run: Run, path: Path, network_config: ConfigDict, expected: Mapping[str, Any]) -> TrainedNetwork:
+    meta = {**_network_facts(run, network_config), 'epochs': None, 'method': None}
+    training.check_meta(meta, expected, path)
+    module = create_model(run.config, network_config, run.dataset.num_classes)
+    try:
+        variables = models.from_state_dict(module, models.read_state_dict(path), run.dataset.image_shape)
+    except InputError as error:
+        raise InputError(f'{network_config.model} from {path}: {error}') from None
+    return TrainedNetwork(models.Network(module, variables), meta, [], None)
 
 
 def train_network(

@@ -13,6 +13,7 @@ from cckd_jax.models.base import (
     init as init,
     train_forward as train_forward,
 )
+from cckd_jax.models.pytorch import from_state_dict as from_state_dict, read_state_dict as read_state_dict
 from cckd_jax.models.registry import (
     MODELS as MODELS,
     check_image_shape as check_image_shape,

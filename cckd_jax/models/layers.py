@@ -81,6 +81,19 @@ class LocalResponseNorm:
         return (wide * base**-self.beta).astype(images.dtype)
 
 
+@dataclasses.dataclass(frozen=True)
+class Standardize:
+    """Pixels in [0, 1] minus a mean, divided by a standard deviation; of each channel, or one for all."""
+
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def __call__(self, images: chex.Array) -> chex.Array:
+        shape = (1,) * (images.ndim - 1) + (-1,)
+        (mean, std) = (jnp.asarray(values, images.dtype).reshape(shape) for values in (self.mean, self.std))
+        return (images - mean) / std
+
+
 def flatten(images: chex.Array) -> chex.Array:
     """`[B, ...] -> [B, F]`."""
     return images.reshape(images.shape[0], -1)

@@ -60,12 +60,17 @@ class ResNet(Classifier):
       stem_channels: of the first convolution.
       channels: of the first stage.
       initialization: distribution of the initial weights.
+      mean: subtracted from the pixels in [0, 1], of each channel or one for all; nothing if empty. For weights that
+        were trained on standardized images.
+      std: by which the pixels are divided.
     """
 
     blocks: tuple[int, ...] = (2, 2, 2, 2)
     stem_channels: int = 64
     channels: int = 64
     initialization: Initialization = FLAX
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     def setup(self):
         kernel_init = self.initialization.conv
@@ -84,7 +89,9 @@ class ResNet(Classifier):
         self.output = self.initialization.output(self.num_classes, channels[-1], self.dtype)
 
     def stages(self) -> tuple[tuple[Layer, ...], ...]:
-        first = (self.stem, self.stem_norm, nn.relu)
+        first: tuple[Layer, ...] = (self.stem, self.stem_norm, nn.relu)
+        if self.mean or self.std:
+            first = (layers.Standardize(self.mean or (0.0,), self.std or (1.0,)), *first)
         return tuple((*(first if stage == 0 else ()), *group) for stage, group in enumerate(self.groups))
 
     def classifier(self) -> tuple[Layer, ...]:
