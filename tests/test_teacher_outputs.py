@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from helpers import softmax
 
-from cckd_jax import data
+from cckd_jax import data, training
 from cckd_jax.errors import InputError
 from cckd_jax.training import teacher_outputs
 from cckd_jax.training.teacher_outputs import TeacherOutputs
@@ -164,3 +164,36 @@ def test_several_teachers_lie_along_k():
     assert both.train.shape == (4, 2, 3)
     assert both.test.shape == (2, 2, 3)
     assert teacher_outputs.stack([outputs(), outputs()._replace(test=None)]).test is None
+
+
+def test_the_logits_of_a_function_are_written_and_read(tmp_path, digits):
+    kernel = np.random.default_rng(0).normal(size=(784, 10))
+    calls = []
+
+    def function(images):
+        calls.append(len(images))
+        return images.reshape(len(images), -1) / 255 @ kernel
+
+    training.write_logits(tmp_path / 'logits.npz', function, digits, batch_size=1000)
+    assert calls == [1000, 437, 360]
+    held = data.load('digits', validation_fraction=0.3)
+    outputs = teacher_outputs.load_logits(tmp_path / 'logits.npz', held, check=False)
+    for split, logits in zip((held.train, held.test), outputs, strict=True):
+        expected = split.images.reshape(len(split), -1) / 255 @ kernel
+        np.testing.assert_allclose(logits[:, 0], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ('name', 'function', 'examples', 'message'),
+    [
+        ('a.npz', lambda images: np.zeros((len(images), 9)), None, r'returns \[256, 9\] .* needs \[256, 10\]'),
+        ('a.npz', lambda images: np.full((len(images), 10), np.nan), None, 'must be finite floats'),
+        ('a.npz', lambda images: np.full((len(images), 10), 0.1), None, 'are probabilities'),
+        ('a.npz', None, 100, '1337 of its 1437 examples are left out'),
+        ('a.npy', None, None, r'need an \.npz file, not a\.npy; give a\.npz'),
+    ],
+)
+def test_logits_that_no_run_could_read_are_not_written(tmp_path, name, function, examples, message):
+    with pytest.raises(InputError, match=message):
+        training.write_logits(tmp_path / name, function, data.load('digits', examples=examples))
+    assert not any(tmp_path.iterdir())

@@ -26,3 +26,4 @@ from cckd_jax.training.state import (
     train_data as train_data,
 )
 from cckd_jax.training.step import Step as Step, make_step as make_step
+from cckd_jax.training.teacher_outputs import write_logits as write_logits

@@ -1,17 +1,19 @@
 """Teacher logits: computed once for fixed inputs and cached in the run directory, or loaded from the user's file."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
 from cckd_jax import io
 from cckd_jax.console import log
 from cckd_jax.data import Dataset
 from cckd_jax.errors import InputError
+from cckd_jax.paths import expand
 from cckd_jax.training import plausibility
 
 _REMEDY = 'delete it to compute it again'
@@ -104,6 +106,65 @@ def load_logits(path: Path, dataset: Dataset, *, check: bool = True) -> TeacherO
         teacher = 'the teacher' if train.shape[1] == 1 else f'teacher {index}'
         report_plausibility(f'{teacher} in {path}', train[:, index], dataset.train.labels, refuse=check)
     return TeacherOutputs(train, test)
+
+
+def write_logits(
+    path: str | Path, function: Callable[[np.ndarray], Any], dataset: Dataset, *, batch_size: int = 256
+) -> None:
+    """Computes a teacher's logits with any Python function, and writes the file that `teacher.logits` reads.
+
+    Args:
+      path: the `.npz` file to write.
+      function: maps images uint8 `[B, H, W, C]` to logits `[B, C]`, as an array that NumPy converts. It scales the
+        pixels, moves axes and calls the network of another framework.
+      dataset: what `cckd_jax.data.load` returns without `examples` and `validation_fraction`, so that the file serves
+        runs with any of them.
+      batch_size: images per call.
+
+    Raises:
+      InputError: training examples are left out, or the function returns another shape, NaN or infinity.
+
+    >>> import tempfile
+    >>> from cckd_jax import data
+    >>> digits = data.load('digits')
+    >>> def brightness(images):
+    ...     return images.mean((1, 2)) * np.ones(10)
+    >>> write_logits(Path(tempfile.mkdtemp()) / 'logits.npz', brightness, digits)
+    """
+    path = expand(path)
+    if path.suffix != '.npz':
+        raise InputError(f'the logits of both splits need an .npz file, not {path.name}; give {path.stem}.npz')
+    if len(dataset.train) != dataset.source_size:
+        raise InputError(
+            f'logits cover the whole training set, and {dataset.source_size - len(dataset.train)} of its '
+            f'{dataset.source_size} examples are left out; load it without examples and validation_fraction'
+        )
+    arrays = {
+        name: _apply(function, split.images, dataset.num_classes, batch_size, title)
+        for name, split, title in (
+            ('logits', dataset.train, 'logits of the training images'),
+            ('test_logits', dataset.test, 'logits of the test images'),
+        )
+    }
+    io.save_arrays(path, **arrays)
+
+
+def _apply(
+    function: Callable[[np.ndarray], Any], images: np.ndarray, classes: int, batch_size: int, title: str
+) -> np.ndarray:
+    batches = []
+    for start in tqdm(range(0, len(images), batch_size), title, leave=False, disable=None, delay=2):
+        batch = images[start : start + batch_size]
+        logits = np.asarray(function(batch), np.float32)
+        if logits.shape != (len(batch), classes):
+            raise InputError(
+                f'the teacher returns {list(logits.shape)} for images {list(batch.shape)}; the data set needs '
+                f'[{len(batch)}, {classes}]'
+            )
+        batches.append(logits)
+    result = np.concatenate(batches)
+    check_finite_logits(title, result, check=True)
+    return result
 
 
 def stack(outputs: Sequence[TeacherOutputs]) -> TeacherOutputs:
