@@ -281,6 +281,12 @@ def test_gray_images_columns_of_labels_and_unit_floats(tmp_path):
     assert own.train.labels.shape == (20,)
 
 
+def test_labels_that_skip_a_class_are_reported(tmp_path, capsys):
+    write_npz(tmp_path / 'own.npz', y_train=np.array([0, 2, 3, 5] * 5))
+    assert data.load(str(tmp_path / 'own.npz')).num_classes == 6
+    assert 'own.npz skips 2 of the classes 0 to 5: 1, 4' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ('changes', 'said'),
     [

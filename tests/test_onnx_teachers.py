@@ -19,7 +19,7 @@ SHAPE = (28, 28, 1)
 
 @pytest.fixture(scope='module')
 def kernel(digits):
-    return fitted_kernel(digits.train, 10)
+    return fitted_kernel(digits.train.images.reshape(1437, -1) / 255, digits.train.labels, 10)
 
 
 @pytest.fixture

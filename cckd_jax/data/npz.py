@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
+from cckd_jax.console import log
 from cckd_jax.data.split import Split
 from cckd_jax.errors import InputError
 
 _ARRAYS = ('x_train', 'y_train', 'x_test', 'y_test')
 _MAX_CLASSES = 2**16
 _MAX_CHANNELS = 4
+_LISTED = 10
 
 
 def read_npz(path: Path) -> tuple[Split, Split, tuple[str, ...]]:
@@ -37,7 +39,12 @@ def read_npz(path: Path) -> tuple[Split, Split, tuple[str, ...]]:
         raise InputError(
             f'labels of {path} begin at {first}, but classes count from 0; subtract {first} from y_train and y_test'
         )
-    return train, test, _class_names(path, arrays, 1 + int(max(train.labels.max(), test.labels.max())))
+    names = _class_names(path, arrays, 1 + int(max(train.labels.max(), test.labels.max())))
+    absent = np.setdiff1d(np.arange(len(names)), train.labels)
+    if absent.size:
+        listed = ', '.join(map(str, absent[:_LISTED])) + (', ...' if absent.size > _LISTED else '')
+        log(f'warning: y_train of {path} skips {absent.size} of the classes 0 to {len(names) - 1}: {listed}')
+    return train, test, names
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

@@ -218,7 +218,7 @@ def _describe(network: Mapping[str, Any]) -> str:
         rows = [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
         return f'{", ".join(map(_describe, rows[:-1]))} and {_describe(rows[-1])}'
     if network['parameters'] is None:
-        return 'A file of logits'
+        return 'Logits from a file'
     robust = ''
     if network.get('epsilon') is not None:
         robust = f', trained by {network["method"]}, ε = {network["epsilon"]:.4g}'
