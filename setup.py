@@ -10,6 +10,8 @@ ROOT = Path(__file__).parent
 VERSION = re.search(
     r"^__version__ = '(.+)'$", (ROOT / 'cckd_jax/__init__.py').read_text(encoding='utf-8'), re.MULTILINE
 )
+# flatbuffers serialises the programs of `jax.export`.
+EXPORT = ['flatbuffers>=24.3.25', 'onnx>=1.17', 'onnxruntime>=1.20', 'safetensors>=0.5']
 
 setup(
     name='cckd-jax',
@@ -44,21 +46,19 @@ setup(
     ],
     extras_require={
         'cuda': ['jax[cuda]>=0.10'],
-        'export': ['onnx>=1.19', 'onnxruntime>=1.22', 'safetensors>=0.6'],
+        'export': EXPORT,
         'peer': ['torch>=2.6'],
         'prepare': ['tensorflow>=2.18'],
         'test': [
+            *EXPORT,
             'filelock>=3.16',
             'foolbox>=3.3.4',
             'hypothesis>=6.130',
             'mypy>=2.4',
-            'onnx>=1.19',
-            'onnxruntime>=1.22',
             'pytest>=8.3',
             'pytest-timeout>=2.4',
             'pytest-xdist>=3.8',
             'ruff>=0.11',
-            'safetensors>=0.6',
         ],
     },
 )
