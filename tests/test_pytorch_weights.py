@@ -3,10 +3,10 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import digits_config, forward
+from helpers import digits_config, forward, points_in_ball
 from safetensors.numpy import save_file
 
-from cckd_jax import data, experiment, models
+from cckd_jax import data, evaluation, experiment, models
 from cckd_jax.errors import InputError
 
 CLASSES = 10
@@ -89,6 +89,17 @@ def test_the_logits_are_those_of_the_weights(images, names):
     np.testing.assert_allclose(forward(network, jnp.asarray(images)), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_certified_bounds_pass_the_standardization(images):
+    module = models.create('resnet20', CLASSES, blocks=(1, 1), mean=MEAN, std=STD)
+    network = models.Network(module, models.from_state_dict(module, state_dict(), (8, 8, 3)))
+    bounds = lambda radius: evaluation.logit_bounds(network, jnp.asarray(images), radius, method='crown_ibp')
+    (lower, upper) = bounds(0.01)
+    logits = [forward(network, points) for points in points_in_ball(images, 0.01, 8)]
+    assert all(bool(jnp.all((lower <= values + 1e-3) & (values - 1e-3 <= upper))) for values in logits)
+    for bound in bounds(0.0):
+        np.testing.assert_allclose(bound, forward(network, jnp.asarray(images)), rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
@@ -150,6 +161,14 @@ def test_a_teacher_from_weights_of_pytorch_is_reported_when_it_guesses(tmp_path,
     (warning,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith('warning'))
     assert 'resnet.safetensors, predicts' in warning
     assert 'in a random order it would predict' in warning
+
+
+def test_a_mean_of_other_channels_is_refused(tmp_path, one_device):
+    save_file(state_dict(), tmp_path / 'resnet.safetensors')
+    fields = {'teacher.model': 'resnet20', 'teacher.checkpoint': str(tmp_path / 'resnet.safetensors')}
+    fields |= {'teacher.input_mean': (0.5, 0.5)}
+    with pytest.raises(InputError, match='has 2 values, and the images have 1 channels'):
+        experiment.run(digits_config(**fields), tmp_path / 'run', devices=one_device)
 
 
 def test_standardization_without_such_a_teacher_is_refused():

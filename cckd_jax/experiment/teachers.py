@@ -140,15 +140,11 @@ def load_pretrained(run: Run) -> list[Loaded]:
                 raise InputError(f'{path} holds {count} teachers; {remedy}')
             loaded.append(outputs)
         elif teacher_config.onnx:
-            preprocessing = onnx_teacher.Preprocessing(
-                *(teacher_config[name] for name in settings.INPUT_FIELDS),
-            )
-            loaded.append(
-                onnx_teacher.load_onnx(
-                    expand(teacher_config.onnx), run.dataset, preprocessing, check=teacher_config.check_logits
-                )
-            )
+            path = expand(teacher_config.onnx)
+            check = teacher_config.check_logits
+            loaded.append(onnx_teacher.load_onnx(path, run.dataset, _preprocessing(teacher_config), check=check))
         elif teacher_config.checkpoint:
+            _preprocessing(teacher_config).check_channels(run.dataset.image_shape[-1])
             trained_by = {'method': teacher_config.robust, 'epsilon': teacher_config.epsilon}
             expected = {name: value for name, value in trained_by.items() if value is not None}
             loaded.append(networks.restore(run, teacher_config.checkpoint, teacher_config, **expected))
@@ -224,6 +220,10 @@ def student_aux(run: Run, method: Method, teachers: Teachers) -> tuple[dict[str,
         return aux, live
     log(f'{text}; they are computed once')
     return {**aux, 'teacher_features': _features(run, live, features.stage)}, live
+
+
+def _preprocessing(teacher_config: ConfigDict) -> onnx_teacher.Preprocessing:
+    return onnx_teacher.Preprocessing(*(teacher_config[name] for name in settings.INPUT_FIELDS))
 
 
 def _split(run: Run, path: Path, outputs: TeacherOutputs) -> list[Loaded]:

@@ -38,6 +38,15 @@ class Preprocessing(NamedTuple):
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
 
+    def check_channels(self, channels: int) -> None:
+        """Raises InputError unless mean and std have one value, or one for each channel."""
+        for name in ('mean', 'std'):
+            values = getattr(self, name)
+            if values is not None and len(values) not in (1, channels):
+                raise InputError(
+                    f'input_{name}={tuple(values)} has {len(values)} values, and the images have {channels} channels'
+                )
+
 
 def load_onnx(path: Path, dataset: Dataset, preprocessing: Preprocessing, *, check: bool = True) -> TeacherOutputs:
     """Computes the logits of a teacher on the training and test images, or reads them from the cache.
@@ -84,7 +93,8 @@ class _Graph:
         self._session = _open(path)
         (self._input, self._output) = (_input(path, self._session), _output(path, self._session))
         self._dtype = _DTYPES[self._input.type]
-        self._preprocess(preprocessing, channels=dataset.image_shape[-1])
+        preprocessing.check_channels(dataset.image_shape[-1])
+        self._preprocess(preprocessing)
         batch = self._input.shape[0] if len(self._input.shape) == 4 else None
         self._fixed_batch = batch if isinstance(batch, int) else None
         self._layout = self._find_layout(preprocessing.layout, dataset)
@@ -100,17 +110,11 @@ class _Graph:
             batches.append(self._run(padded, self._layout)[: len(batch)])
         return np.concatenate(batches).astype(np.float32)
 
-    def _preprocess(self, preprocessing: Preprocessing, *, channels: int) -> None:
+    def _preprocess(self, preprocessing: Preprocessing) -> None:
         if self._dtype is np.uint8:
             names = [name for name in ('range', 'mean', 'std') if getattr(preprocessing, name) is not None]
             if names:
                 raise InputError(f'{self._path} takes uint8 pixels as they are, and input_{names[0]} is set; remove it')
-        for name in ('mean', 'std'):
-            values = getattr(preprocessing, name)
-            if values is not None and len(values) not in (1, channels):
-                raise InputError(
-                    f'input_{name}={tuple(values)} has {len(values)} values, and the images have {channels} channels'
-                )
         (low, high) = preprocessing.range or (0.0, 1.0)
         mean = np.asarray(preprocessing.mean or 0.0, np.float32)
         std = np.asarray(preprocessing.std or 1.0, np.float32)

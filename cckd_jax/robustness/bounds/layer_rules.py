@@ -125,6 +125,11 @@ def _normalization(epsilon: float, params: Mapping[str, chex.Array], stats: Mapp
     )
 
 
+def _standardize(layer: layers.Standardize) -> Operations:
+    scale = lambda radii: radii / jnp.asarray(layer.std, radii.dtype).reshape((1,) * (radii.ndim - 1) + (-1,))
+    return (AffineOp(layer, scale, dense=False, receptive_field=POINTWISE),)
+
+
 def _max_pool(layer: layers.MaxPool) -> Operations:
     def windows(values: chex.Array) -> chex.Array:
         (rows, columns) = ((size - layer.window) // layer.stride + 1 for size in values.shape[1:3])
@@ -168,6 +173,7 @@ LAYER_RULES: Mapping[Any, Callable[[Any], Operations]] = {
     nn.Conv: _weights,
     nn.Dense: _weights,
     nn.relu: lambda layer: (ReluOp(),),
+    layers.Standardize: _standardize,
     layers.MaxPool: _max_pool,
     layers.flatten: _linear_function(layers.flatten, dense=False),
     layers.global_average: _linear_function(layers.global_average, dense=True),
