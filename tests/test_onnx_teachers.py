@@ -10,6 +10,7 @@ from onnx_graphs import fitted_kernel, save_linear
 
 from cckd_jax import experiment
 from cckd_jax.errors import InputError
+from cckd_jax.studies import seeds
 from cckd_jax.studies.jobs import restore_networks
 from cckd_jax.training import onnx_teacher
 from cckd_jax.training.onnx_teacher import Preprocessing, load_onnx
@@ -156,3 +157,12 @@ def test_a_student_learns_from_teachers_in_onnx(tmp_path, kernel, one_device, ca
 def test_a_study_keeps_its_teachers_in_onnx(tmp_path):
     config = digits_config(**{'teacher.onnx': 'a.onnx'})
     assert restore_networks(config, tmp_path, baseline='separate') == {'attack.checkpoint': str(tmp_path / 'separate')}
+
+
+def test_a_study_without_the_baseline_restores_and_draws_none(tmp_path):
+    config = digits_config(**{'separate.enabled': False})
+    assert 'attack.checkpoint' not in restore_networks(config, tmp_path, baseline='separate')
+    estimate = {'mean': 0.9, 'half_width': 0.1}
+    values = {'teacher.test_accuracy': None, 'separate.test_accuracy': None, 'student.test_accuracy': estimate}
+    (line,) = seeds._lines([{'row': 'kd', **values}])
+    assert line[0] == 'kd'

@@ -89,7 +89,8 @@ def restore_networks(config: ConfigDict, run: Path, *, baseline: str) -> dict[st
     """Config values with which a run shares the teachers and the baseline student of an earlier run.
 
     Args:
-      config: of the run that restores; teachers that it reads from files keep their files.
+      config: of the run that restores; teachers that it reads from files keep their files, and without
+        `separate.enabled` it restores no baseline.
       run: directory of the earlier run.
       baseline: folder of the student that was trained without a teacher: `student` if the method of the earlier run is
         `separate`, else `separate`.
@@ -101,7 +102,10 @@ def restore_networks(config: ConfigDict, run: Path, *, baseline: str) -> dict[st
     >>> restore_networks(config.default(), Path('runs/base'), baseline='separate')
     {'attack.checkpoint': 'runs/base/separate', 'teacher.checkpoint': 'runs/base/teacher', 'teacher.label_noise': 0.0}
     """
-    values: dict[str, Any] = {'attack.checkpoint': str(run / baseline)}
+    values: dict[str, Any] = {}
+    # A run that leaves out the baseline has no such folder.
+    if config.separate.enabled or baseline == 'student':
+        values['attack.checkpoint'] = str(run / baseline)
     for index, teacher in enumerate(settings.teachers(config)):
         if not (teacher.checkpoint or settings.logits_source(teacher)):
             values |= restore_teacher(index, run, teachers=config.num_teachers)

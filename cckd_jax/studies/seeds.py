@@ -97,7 +97,9 @@ def _lines(rows: list[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any], 
     teachers = [name for name in COLUMNS if name.startswith(_TEACHER) and name in first]
     lines = [(COLUMNS[name].title, first, name, COLORS['teacher']) for name in teachers]
     lines.append((COLUMNS[_SEPARATE].title, first, _SEPARATE, COLORS['separate']))
-    return lines + [(row['row'], row, _STUDENT, COLORS['student']) for row in rows]
+    lines += [(row['row'], row, _STUDENT, COLORS['student']) for row in rows]
+    # A run may leave out the student alone, and a file of logits may not cover the test split.
+    return [line for line in lines if line[1][line[2]] is not None]
 
 
 def export(workdir: Path, summary: Mapping[str, Any]) -> None:
