@@ -48,6 +48,15 @@ def main(*arguments, config=None):
         (['--config.attack.checkpoint=/nowhere'], 'no readable checkpoint in /nowhere/checkpoints'),
         (['--config.teacher.logits=/nowhere.npz'], 'no file of teacher logits at /nowhere.npz'),
         (['--config.teacher.logits=a', '--config.teacher.checkpoint=b'], 'are both set'),
+        (['--config.teacher.onnx=/nowhere.onnx'], 'no ONNX file at /nowhere.onnx'),
+        (
+            ['--config.teacher.onnx=a', '--config.teacher.input_std=(0.5,0)'],
+            'teacher.input_std=(0.5, 0) must be one or',
+        ),
+        (['--config.teacher.checkpoint=/nowhere.safetensors'], 'no file of weights at /nowhere.safetensors'),
+        ([f'--config.dataset.name={ROOT}/configs'], '; a data set is a folder with train/CLASS/*'),
+        (['--config.dataset.image_shape=(28,28)'], 'dataset.image_shape=(28, 28) must be (height, width, channels)'),
+        (['--config.dataset.test_fraction=1'], 'dataset.test_fraction=1.0 must be in (0, 1)'),
         (['--config.precision=float16'], 'precision=float16 must be float32 or bfloat16'),
         (['--config.augmentation.crop=-1'], 'augmentation.crop=-1 must be a whole number from 0 to 2^31 - 1'),
         (

@@ -1,5 +1,7 @@
 """Folders of images as data sets."""
 
+import errno
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -149,7 +151,7 @@ def test_folders_that_are_no_data_set_are_refused(tmp_path, cache):
     Image.new('L', (5, 6)).save(folder / 'eel' / 'a.png')
     refused("need a common shape: set --config.dataset.image_shape='", shape=None)
     refused("class 'eel' of .* has one image; a class needs two")
-    refused('cannot decode .* to 4 channels', shape=(6, 5, 4))
+    refused(r'image_shape=\(6, 5, 4\) must have 1 channel \(grey\) or 3', shape=(6, 5, 4))
     write_images(folder / 'train')
     refused(r'has no folder test; add test/CLASS/\*')
     write_images(folder / 'val')
@@ -158,3 +160,14 @@ def test_folders_that_are_no_data_set_are_refused(tmp_path, cache):
     refused('test has no folder for cat & dog; both splits need all classes')
     (folder / 'test' / 'cat & dog').mkdir()
     refused('train has no folder for eel')
+
+
+def test_a_folder_that_may_not_be_read_is_one_line(tmp_path, cache, monkeypatch):
+    folder = write_images(tmp_path / 'pets')
+
+    def denied(*args, **options):
+        raise PermissionError(errno.EACCES, 'Permission denied', str(folder / 'cat & dog'))
+
+    monkeypatch.setattr(folders, '_list', denied)
+    with pytest.raises(InputError, match=r'cannot read .*pets \(Permission denied: .*cat & dog\)'):
+        data.load(str(folder), image_shape=SHAPE)

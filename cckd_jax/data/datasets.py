@@ -96,13 +96,16 @@ def load(
         (train, test, class_names) = _load_digits(image_shape or SHAPES[0])
     elif path.is_dir() and not prepare.is_known(name):
         short_name = path.resolve().name
-        (train, test, class_names) = read_folder(
-            path,
-            image_shape,
-            test_fraction=test_fraction,
-            split_seed=split_seed,
-            skip_unreadable=skip_unreadable,
-        )
+        try:
+            (train, test, class_names) = read_folder(
+                path,
+                image_shape,
+                test_fraction=test_fraction,
+                split_seed=split_seed,
+                skip_unreadable=skip_unreadable,
+            )
+        except OSError as error:
+            raise InputError(f'cannot read {name} ({error.strerror or error}: {error.filename})') from None
     else:
         prepare.prepare(name, data_dir)
         (train, test, class_names) = _from_tfds(name, prepare.open_builder(name, data_dir))

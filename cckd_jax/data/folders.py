@@ -82,6 +82,8 @@ def _needed(folder: Path, image_shape: tuple[int, int, int] | None) -> tuple[int
             f"the images of {folder} need a common shape: set --config.dataset.image_shape='(64,64,3)', for example "
             '(height, width, and 1 channel for grey or 3 for RGB)'
         )
+    if image_shape[-1] not in (1, 3):
+        raise InputError(f'dataset.image_shape={image_shape} must have 1 channel (grey) or 3 (RGB)')
     return image_shape
 
 
