@@ -120,20 +120,20 @@ def _check_source(config: ConfigDict, name: str, teacher_config: ConfigDict) -> 
     if len(sources) > 1:
         (first, second) = sources[:2]
         raise InputError(f'{name}.{first} and {name}.{second} are both set; a teacher comes from one of them')
-    fixed = logits_source(teacher_config)
-    if fixed and (config.augmentation.crop or config.augmentation.flip):
+    logits = logits_source(teacher_config)
+    if logits and (config.augmentation.crop or config.augmentation.flip):
         raise InputError(
-            f'the logits of {name}.{fixed} belong to the original images, and augmentation changes them every epoch; '
+            f'the logits of {name}.{logits} belong to the original images, and augmentation changes them every epoch; '
             f'set {name}.checkpoint, or augmentation.crop=0 and augmentation.flip=false'
         )
-    if fixed and teacher_config.self_regulate:
+    if logits and teacher_config.self_regulate:
         raise InputError(
-            f'{name}.self_regulate=true needs a teacher that is trained, and {name}.{fixed} is set; '
+            f'{name}.self_regulate=true needs a teacher that is trained, and {name}.{logits} is set; '
             'set --config.significance.file instead'
         )
-    if fixed and teacher_config.robust is not None:
+    if logits and teacher_config.robust is not None:
         raise InputError(
-            f'{name}.robust={teacher_config.robust} needs a teacher that is trained, and {name}.{fixed} is set; '
+            f'{name}.robust={teacher_config.robust} needs a teacher that is trained, and {name}.{logits} is set; '
             'remove one of them'
         )
     if teacher_config.label_noise and sources:
@@ -154,8 +154,8 @@ def _check_required(name: str, teacher_config: ConfigDict) -> None:
 
 def _check_standardization(name: str, teacher_config: ConfigDict) -> None:
     for field in ('input_mean', 'input_std'):
-        takes_it = teacher_config.onnx or is_weights_file(teacher_config.checkpoint)
-        if teacher_config[field] is not None and not takes_it:
+        is_from_elsewhere = teacher_config.onnx or is_weights_file(teacher_config.checkpoint)
+        if teacher_config[field] is not None and not is_from_elsewhere:
             raise InputError(
                 f'{name}.{field} has no effect without {name}.onnx, or {name}.checkpoint=FILE.safetensors; set one of '
                 'them'

@@ -48,7 +48,7 @@ def reference(arrays, images):
 
     def norm(values, name):
         (scale, bias, mean, var) = (
-            arrays[f'{name}.{part}'].reshape(-1, 1, 1) for part in ('weight', 'bias', 'running_mean', 'running_var')
+            arrays[f'{name}.{field}'].reshape(-1, 1, 1) for field in ('weight', 'bias', 'running_mean', 'running_var')
         )
         return (values - mean) / np.sqrt(var + 1e-5) * scale + bias
 
@@ -80,11 +80,11 @@ def images():
 def test_the_logits_are_those_of_the_weights(images, names):
     arrays = state_dict()
     if names and 'module' in names[0][1]:
-        given = {f'module.{name}': values for name, values in arrays.items()}
+        renamed_arrays = {f'module.{name}': values for name, values in arrays.items()}
     else:
-        given = renamed(arrays, *names)
+        renamed_arrays = renamed(arrays, *names)
     module = models.create('resnet20', CLASSES, blocks=(1, 1), mean=MEAN, std=STD)
-    network = models.Network(module, models.from_state_dict(module, given, (8, 8, 3)))
+    network = models.Network(module, models.from_state_dict(module, renamed_arrays, (8, 8, 3)))
     expected = reference(arrays, ((images - MEAN) / STD).transpose(0, 3, 1, 2))
     np.testing.assert_allclose(forward(network, jnp.asarray(images)), expected, rtol=1e-4, atol=1e-4)
 

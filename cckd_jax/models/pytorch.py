@@ -82,18 +82,18 @@ def from_state_dict(
         raise InputError(f'weights of PyTorch fit ResNets, and not a {type(module).__name__}; {_WAY_OUT}')
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     needed = flatten_dict(jax.eval_shape(lambda images: base.init(module, jax.random.key(0), images), images))
-    given = {_name(name): np.asarray(values) for name, values in state_dict.items()}
-    given = {name: values for name, values in given.items() if not name.endswith('num_batches_tracked')}
-    if 'layer1.0.conv3.weight' in given:
+    weights = {_name(name): np.asarray(values) for name, values in state_dict.items()}
+    weights = {name: values for name, values in weights.items() if not name.endswith('num_batches_tracked')}
+    if 'layer1.0.conv3.weight' in weights:
         raise InputError(
             f'the weights are of bottleneck blocks, as in ResNet-50, and this ResNet has basic ones; {_WAY_OUT}'
         )
     arrays = {}
     for path, leaf in needed.items():
         name = _torch_name(path)
-        if name not in given:
+        if name not in weights:
             raise InputError(f'the weights have no {name}; {_WAY_OUT}')
-        values = given.pop(name)
+        values = weights.pop(name)
         axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(len(leaf.shape), tuple(range(len(leaf.shape))))
         if values.ndim != len(axes) or values.transpose(axes).shape != leaf.shape:
             shape = [leaf.shape[axis] for axis in np.argsort(axes)]
@@ -102,8 +102,8 @@ def from_state_dict(
                 f'set the network and the data set to match, or {_WAY_OUT}'
             )
         arrays[path] = np.ascontiguousarray(values.transpose(axes), np.float32)
-    if given:
-        raise InputError(f'the weights have {min(given)}, which the network lacks; {_WAY_OUT}')
+    if weights:
+        raise InputError(f'the weights have {min(weights)}, which the network lacks; {_WAY_OUT}')
     return unflatten_dict(arrays)
 
 

@@ -130,10 +130,10 @@ class _Graph:
         )
         layouts = [name for name in LAYOUTS if layout in (None, name) and len(declared) == 4 and fits(shapes[name])]
         if not layouts:
-            wanted = ' or '.join(str(['batch', *shapes[name]]) for name in LAYOUTS if layout in (None, name))
+            needed = ' or '.join(_shape(['batch', *shapes[name]]) for name in LAYOUTS if layout in (None, name))
             raise InputError(
-                f'{self._path} takes images of {_shape(declared)}; the data set needs {wanted.replace(chr(39), "")}'
-                ', or another dataset.image_shape'
+                f'{self._path} takes images of {_shape(declared)}; the data set needs {needed}, or another '
+                'dataset.image_shape'
             )
         reasons = {}
         for name in tuple(layouts):
