@@ -6,5 +6,6 @@ from cckd_jax.experiment.run import (
     EVALUATION as EVALUATION,
     WITHOUT_EFFECT as WITHOUT_EFFECT,
     check as check,
+    load_dataset as load_dataset,
     run as run,
 )

@@ -34,10 +34,7 @@ class Run(NamedTuple):
 
 def create_model(config: ConfigDict, network_config: ConfigDict, num_classes: int) -> nn.Module:
     """Creates the module that a teacher's settings or `config.student` describe."""
-    # Modules are hashed, and a config file may have a list.
-    options = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in network_config.options.items()
-    }
+    options = dict(network_config.options.items())
     # A network that was trained in PyTorch, on standardized images.
     for name in ('mean', 'std'):
         if network_config.get(f'input_{name}') is not None:

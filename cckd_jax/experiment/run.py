@@ -205,8 +205,13 @@ def evaluate(
     )
 
 
-def _open(config: ConfigDict, workdir: Path, devices: list[jax.Device]) -> Run:
-    dataset = data.load(
+def load_dataset(config: ConfigDict) -> data.Dataset:
+    """Reads the data set of a run.
+
+    Raises:
+      InputError: it cannot be read.
+    """
+    return data.load(
         config.dataset.name,
         data_dir=config.dataset.data_dir,
         image_shape=config.dataset.image_shape and tuple(config.dataset.image_shape),
@@ -217,6 +222,10 @@ def _open(config: ConfigDict, workdir: Path, devices: list[jax.Device]) -> Run:
         validation_fraction=config.validation_fraction,
         seed=config.seed,
     )
+
+
+def _open(config: ConfigDict, workdir: Path, devices: list[jax.Device]) -> Run:
+    dataset = load_dataset(config)
     training.check_batch(config.batch_size, len(dataset.train), devices)
     return Run(config, settings.teachers(config), workdir, dataset, devices)
 

@@ -10,7 +10,9 @@ from cckd_jax.models.base import (
     LogitsFn as LogitsFn,
     Network as Network,
     TrainMode as TrainMode,
+    find_rule as find_rule,
     init as init,
+    layer_name as layer_name,
     train_forward as train_forward,
 )
 from cckd_jax.models.pytorch import from_state_dict as from_state_dict, read_state_dict as read_state_dict

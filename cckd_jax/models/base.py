@@ -2,11 +2,13 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import chex
 import flax.linen as nn
 import jax.numpy as jnp
+
+Rule = TypeVar('Rule')
 
 # `(values)` to values, or `(values, train)` of a `TrainAwareLayer`.
 Layer = Callable[..., chex.Array]
@@ -109,6 +111,24 @@ def apply_layers(layers: tuple[Layer, ...], values: chex.Array, train: TrainMode
     for layer in layers:
         values = layer(values, train) if isinstance(layer, TrainAwareLayer) else layer(values)
     return values
+
+
+def find_rule(rules: Mapping[Any, Rule], layer: Layer) -> Rule | None:
+    """The rule of a layer, by identity of a function or by exact type of a module; None if there is none.
+
+    >>> find_rule({nn.relu: 'relu', nn.Dense: 'dense'}, nn.Dense(3))
+    'dense'
+    """
+    return next((rule for key, rule in rules.items() if key is layer or key is type(layer)), None)
+
+
+def layer_name(layer: Layer) -> str:
+    """The name of a layer's class or function, for messages.
+
+    >>> layer_name(nn.Dense(3)), layer_name(nn.relu)
+    ('Dense', 'relu')
+    """
+    return type(layer).__name__ if isinstance(layer, nn.Module) else getattr(layer, '__name__', type(layer).__name__)
 
 
 class Network(NamedTuple):

@@ -49,7 +49,7 @@ def create(name: str, num_classes: int = 10, **options: Any) -> nn.Module:
       name: a key of `MODELS`, or `package.module:factory` for a Flax Linen module of your own; the factory is called
         with `num_classes` and the options.
       num_classes: C.
-      **options: fields of the network's class, such as `width` or `dtype`.
+      **options: fields of the network's class, such as `width` or `dtype`; lists, as JSON has them, become tuples.
 
     Raises:
       InputError: the name is unknown, the path does not resolve, or the network has no such option.
@@ -61,6 +61,8 @@ def create(name: str, num_classes: int = 10, **options: Any) -> nn.Module:
     35820
     """
     factory = resolve(name, MODELS, 'model')
+    # Modules are hashed.
+    options = {field: tuple(value) if isinstance(value, list) else value for field, value in options.items()}
     try:
         module = factory(num_classes=num_classes, **options)
     except TypeError as error:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cckd_jax import models
 from cckd_jax.errors import InputError
 from cckd_jax.models import Classifier, Network, layers
 from cckd_jax.models.resnet import BasicBlock
@@ -55,20 +56,18 @@ def to_operations(network: Network) -> Operations:
 
 
 def find_rule(layer: Any) -> Callable[[Any], Operations]:
-    """The rule of a layer, by identity of a function or by exact type of a module.
+    """The rule of a layer.
 
     Raises:
       InputError: there is none.
     """
-    for key, rule in LAYER_RULES.items():
-        if key is layer or key is type(layer):
-            return rule
-    known = ', '.join(key.__name__ for key in LAYER_RULES)
-    raise InputError(f'certified bounds have no rule for the layer {_name(layer)!r}; there are rules for: {known}')
-
-
-def _name(layer: Any) -> str:
-    return type(layer).__name__ if isinstance(layer, nn.Module) else getattr(layer, '__name__', type(layer).__name__)
+    rule = models.find_rule(LAYER_RULES, layer)
+    if rule is None:
+        known = ', '.join(key.__name__ for key in LAYER_RULES)
+        raise InputError(
+            f'certified bounds have no rule for the layer {models.layer_name(layer)!r}; there are rules for: {known}'
+        )
+    return rule
 
 
 def _weights(layer: nn.Conv | nn.Dense) -> Operations:
