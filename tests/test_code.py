@@ -67,6 +67,10 @@ BELOW: dict[str, set[str]] = {
         *{'cli', 'report', 'training', 'evaluation', 'robustness', 'methods', 'models', 'data', 'errors', 'io'},
         *{'provenance', 'cache', 'cpu'},
     },
+    'export': {
+        *{'cli', 'experiment', 'config', 'report', 'training', 'models', 'data', 'errors', 'console', 'io', 'paths'},
+        *{'provenance', 'cpu'},
+    },
     '__main__': {'cli', 'interrupt'},
 }
 

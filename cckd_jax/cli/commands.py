@@ -13,6 +13,8 @@ COMMANDS: Mapping[str, str] = {
     'distil': 'cckd_jax.cli.distil:main',
     'study': 'cckd_jax.studies.command:main',
     'reproduce': 'cckd_jax.studies.reproduction.command:main',
+    'export': 'cckd_jax.export.command:main',
+    'predict': 'cckd_jax.export.predict:main',
     'benchmark': 'cckd_jax.benchmark.command:main',
     'list': 'cckd_jax.cli.listing:main',
     'describe': 'cckd_jax.cli.describe:main',
@@ -24,6 +26,8 @@ Distil image classifiers sample by sample, in JAX and Flax.
   cckd-jax distil --config=digits_lenet --workdir=runs/digits    train a teacher, distil a student, evaluate, report
   cckd-jax study ...                                             compare methods over seeds, data sets and settings
   cckd-jax reproduce ...                                         the tables of the CCKD paper, with seeds
+  cckd-jax export --run=runs/digits --output=exported            write the student as ONNX, StableHLO and safetensors
+  cckd-jax predict --run=runs/digits photo.png                   classify images with the student
   cckd-jax benchmark ...                                         measure speed and memory on this machine
   cckd-jax list methods                                          or networks, datasets, configs, gates, evaluators,
                                                                  optimizers

@@ -1,0 +1,43 @@
+"""StableHLO programs of a student, by `jax.export`: weights included, for any batch size, on CPUs and CUDA GPUs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+
+from cckd_jax.export.extra import require
+from cckd_jax.export.student import Student
+
+PLATFORMS = ('cpu', 'cuda')
+
+
+def to_program(student: Student) -> export.Exported:
+    """The program from uint8 images `[B, H, W, C]` to logits, whatever platform this machine has."""
+    variables = jax.device_get(student.network.variables)
+    (batch,) = export.symbolic_shape('batch')
+    images = jax.ShapeDtypeStruct((batch, *student.image_shape), jnp.uint8)
+    # GPUs would round the factors of products to fewer bits.
+    with jax.default_matmul_precision('highest'):
+        function = jax.jit(lambda images: student.forward(variables, images))
+        return export.export(function, platforms=PLATFORMS)(images)
+
+
+def save(student: Student, path: Path) -> None:
+    """Writes `student.stablehlo`, which `jax.export.deserialize` reads.
+
+    JAX promises to read it for six months: after that, export it again.
+
+    Raises:
+      InputError: flatbuffers is not installed.
+    """
+    require('flatbuffers')
+    path.write_bytes(to_program(student).serialize())
+
+
+def open_program(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """The function from uint8 images to logits that a file holds."""
+    call = jax.jit(export.deserialize(bytearray(path.read_bytes())).call)
+    return lambda images: np.asarray(call(images))
