@@ -141,6 +141,14 @@ class Foreign(nn.Module):
         return nn.Dense(self.num_classes)(images.reshape(len(images), -1))
 
 
+def test_a_foreign_network_is_a_program_for_any_batch(tmp_path):
+    student = random_student('test_export:Foreign', (8, 8, 1))
+    stablehlo.save(student, tmp_path / 'student.stablehlo')
+    program = stablehlo.open_program(tmp_path / 'student.stablehlo')
+    assert_agree(student, program, images_of(student))
+    assert program(images_of(student)[:1]).shape == (1, 7)
+
+
 def test_the_graph_folds_batch_norm_into_convolutions():
     nodes = [node.op_type for node in onnx_file.to_model(random_student('vgg8', (8, 8, 3), width=0.05)).graph.node]
     assert nodes.count('Conv') == 5

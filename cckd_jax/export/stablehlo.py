@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
+from cckd_jax.errors import InputError
 from cckd_jax.export.extra import require
 from cckd_jax.export.student import Student
 
@@ -15,14 +16,25 @@ PLATFORMS = ('cpu', 'cuda')
 
 
 def to_program(student: Student) -> export.Exported:
-    """The program from uint8 images `[B, H, W, C]` to logits, whatever platform this machine has."""
+    """The program from uint8 images `[B, H, W, C]` to logits, whatever platform this machine has.
+
+    Raises:
+      InputError: the network cannot be traced for a symbolic batch size.
+    """
     variables = jax.device_get(student.network.variables)
     (batch,) = export.symbolic_shape('batch')
     images = jax.ShapeDtypeStruct((batch, *student.image_shape), jnp.uint8)
     # GPUs would round the factors of products to fewer bits.
     with jax.default_matmul_precision('highest'):
-        function = jax.jit(lambda images: student.forward(variables, images))
-        return export.export(function, platforms=PLATFORMS)(images)
+        function = jax.jit(lambda images: student.forward_any_batch(variables, images))
+        try:
+            return export.export(function, platforms=PLATFORMS)(images)
+        except Exception as error:  # a user's module may raise anything
+            reason = ' '.join(str(error).split())[:200]
+            raise InputError(
+                f'cannot export {student.description.model!r} as StableHLO for any batch size '
+                f'({type(error).__name__}: {reason}); leave stablehlo out of --formats'
+            ) from None
 
 
 def save(student: Student, path: Path) -> None:
@@ -31,7 +43,7 @@ def save(student: Student, path: Path) -> None:
     JAX promises to read it for six months: after that, export it again.
 
     Raises:
-      InputError: flatbuffers is not installed.
+      InputError: flatbuffers is not installed, or the network cannot be exported.
     """
     require('flatbuffers')
     path.write_bytes(to_program(student).serialize())

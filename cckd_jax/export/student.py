@@ -104,6 +104,12 @@ class Student:
         unit = to_unit(images) if images.dtype == jnp.uint8 else images
         return models.Network(self.network.module, variables)(unit).astype(jnp.float32)
 
+    def forward_any_batch(self, variables: Mapping[str, Any], images: chex.Array) -> chex.Array:
+        """`forward` for a batch of symbolic size, of which a user's module may ask the length."""
+        if isinstance(self.network.module, models.Classifier):
+            return self.forward(variables, images)
+        return jax.vmap(lambda image: self.forward(variables, image[None])[0])(images)
+
     def _padded_logits(self, images: np.ndarray) -> np.ndarray:
         count = len(images)
         size = 1 << (count - 1).bit_length()
