@@ -13,7 +13,7 @@ from cckd_jax import cpu
 from cckd_jax.errors import InputError
 from cckd_jax.export.extra import require
 from cckd_jax.export.onnx_graph import Graph
-from cckd_jax.export.onnx_layers import add_layers, unknown_layer
+from cckd_jax.export.onnx_layers import FLOAT32, add_layers, unknown_layer
 from cckd_jax.export.student import PREPROCESSING, Student
 from cckd_jax.models import Classifier, layer_name
 
@@ -75,7 +75,8 @@ def quantize(source: Path, path: Path, images: np.ndarray) -> None:
       path: the file to write.
       images: uint8 `[N, H, W, C]`, which calibrate the ranges of activations.
     """
-    from onnxruntime import quantization  # an extra
+    import onnx  # an extra
+    from onnxruntime import quantization
     from onnxruntime.quantization import shape_inference
 
     class Images(quantization.CalibrationDataReader):
@@ -87,8 +88,10 @@ def quantize(source: Path, path: Path, images: np.ndarray) -> None:
             return None if batch is None else {'images': batch}
 
     prepared = path.with_name(f'prepared.{source.name}')
-    shape_inference.quant_pre_process(source, prepared, skip_symbolic_shape=True)
-    quantization.quantize_static(prepared, path, Images(), per_channel=True)
+    # The graph is optimal already, and keeps its names.
+    shape_inference.quant_pre_process(source, prepared, skip_symbolic_shape=True, skip_optimization=True)
+    precise = [node.name for node in onnx.load(source).graph.node if node.name.startswith(FLOAT32)]
+    quantization.quantize_static(prepared, path, Images(), per_channel=True, nodes_to_exclude=precise)
     prepared.unlink()
 
 

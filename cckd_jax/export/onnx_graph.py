@@ -37,13 +37,21 @@ class Graph:
         self._weights: dict[str, np.ndarray] = {}
         self._foldable: dict[str, _Affine] = {}
 
-    def add(self, operator: str, *inputs: str, rank: int | None = None, **attributes: Any) -> str:
-        """Adds a node and returns the name of its output, which has the rank of the first input unless given."""
+    def add(self, operator: str, *inputs: str, rank: int | None = None, prefix: str = '', **attributes: Any) -> str:
+        """Adds a node and returns the name of its output, which is also that of the node.
+
+        Args:
+          operator: of ONNX.
+          *inputs: names of values.
+          rank: of the output; that of the first input if None.
+          prefix: of the name.
+          **attributes: of the operator.
+        """
         from onnx import helper  # an extra
 
         for name in inputs:
             self._foldable.pop(name, None)  # others would see the folded batch norm
-        output = f'{operator.lower()}_{len(self._nodes)}'
+        output = f'{prefix}{operator.lower()}_{len(self._nodes)}'
         self._nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
         self.rank[output] = self.rank[inputs[0]] if rank is None else rank
         return output
