@@ -1,9 +1,11 @@
 """Students outside their runs: loaded, and exported as ONNX, StableHLO and safetensors."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -407,3 +409,12 @@ def test_a_missing_package_is_named_with_its_command(trained, tmp_path, monkeypa
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
     assert command.main(['export', f'--run={trained}', f'--output={tmp_path / "files"}']) == 2
     assert 'error: onnxruntime is not installed; pip install "cckd-jax[export]"' in capsys.readouterr().err
+
+
+def test_the_page_loads_a_student_in_three_lines(trained, digits):
+    page = (Path(__file__).parents[1] / 'docs' / 'export.md').read_text()
+    (code,) = re.findall(r'```python\n(.*?)```', page, re.DOTALL)
+    names = {'images': digits.test.images[:3]}
+    exec(code.replace('runs/mnist', str(trained)), names)
+    assert names['logits'].shape == (3, 10)
+    assert set(names['names']) <= set('0123456789')

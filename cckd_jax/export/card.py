@@ -78,8 +78,8 @@ def render(
         rows.append([*row, *by_batch(name)])
     notes = (
         'Every file was compared with the student in JAX on the whole test split. The relative difference of an '
-        'example is its largest difference divided by its largest absolute logit. Latency is the median on one core, '
-        'in turns, with whatever else the machine was doing.'
+        'example is its largest difference divided by its largest absolute logit. Milliseconds are '
+        'the median CPU time on one core.'
     )
     names = [name for name, _, _ in files]
     if INT8_FILE in names:

@@ -1,5 +1,7 @@
 """Milliseconds per image of exported files and of the student, on one core, in a process of its own.
 
+They are CPU time, which on one core is the latency on an otherwise idle machine, and which other work hardly changes.
+
 python -m cckd_jax.export.latency RUN FILE...
 """
 
@@ -57,11 +59,11 @@ def main() -> None:
             function(images)  # compiles
         start = time.perf_counter()
         for _ in tqdm(range(_ROUNDS), f'latency, batch {batch}', leave=False, disable=None, delay=2):
-            # In turns, so that other work on the machine slows all of them down.
+            # In turns, so that other work, which empties the caches, affects all of them.
             for name, function in functions.items():
-                before = time.perf_counter()
+                before = time.process_time()
                 function(images)
-                seconds[name].append(time.perf_counter() - before)
+                seconds[name].append(time.process_time() - before)
             if time.perf_counter() - start > _SECONDS:
                 break
         for name in functions:

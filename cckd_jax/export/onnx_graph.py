@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 # Read by every onnxruntime since 1.13.
 _OPSET = 17
 _IR_VERSION = 8
+# Prefix of the nodes that int8 would make too coarse.
+FLOAT32 = 'float32/'
 
 
 class _Affine(NamedTuple):
@@ -88,7 +90,7 @@ class Graph:
         affine = self._foldable.pop(value, None)
         if affine is None:
             constants = [self.constant(array) for array in (scale, bias, mean, var)]
-            return self.add('BatchNormalization', value, *constants, epsilon=epsilon)
+            return self.add('BatchNormalization', value, *constants, prefix=FLOAT32, epsilon=epsilon)
         factor = scale / np.sqrt(var + epsilon)
         shape = [1] * self.rank[affine.kernel]
         shape[affine.output_axis] = -1

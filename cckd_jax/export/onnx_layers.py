@@ -7,7 +7,7 @@ import flax.linen as nn
 import numpy as np
 
 from cckd_jax.errors import InputError
-from cckd_jax.export.onnx_graph import Graph
+from cckd_jax.export.onnx_graph import FLOAT32, Graph
 from cckd_jax.models import Classifier, find_rule, layers
 from cckd_jax.models.mobilenet import InvertedResidual
 from cckd_jax.models.resnet import BasicBlock
@@ -16,9 +16,6 @@ from cckd_jax.models.wide_resnet import PreActivationBlock
 
 # `(layer, graph, name of the input) -> name of the output`.
 LayerRule = Callable[[Any, Graph, str], str]
-
-# Prefix of the nodes that int8 would make too coarse.
-FLOAT32 = 'float32/'
 
 
 def unknown_layer(module: Classifier) -> Any:
