@@ -26,9 +26,9 @@ from cckd_jax.models import layers
 CLASSES = tuple('abcdefg')
 # The fewest blocks and channels that have every kind of block.
 SMALL = {
-    'resnet18': {'width': 0.06, 'blocks': (1, 1)},
+    'resnet18': {'width': 0.06, 'blocks': (1, 1), 'mean': (0.4, 0.5, 0.6), 'std': (0.2, 0.3, 0.25)},
     'resnet34': {'width': 0.06, 'blocks': (1, 1)},
-    'resnet56': {'width': 0.5, 'blocks': (1, 1)},
+    **{f'resnet{depth}': {'width': 0.5, 'blocks': (1, 1)} for depth in (20, 32, 44, 56)},
     'resnet8x4': {'width': 0.1, 'blocks': (1, 1)},
     'resnet20x4': {'width': 0.1, 'blocks': (1, 1)},
     'resnet32x4': {'width': 0.1, 'blocks': (1, 1)},

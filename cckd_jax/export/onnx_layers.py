@@ -104,6 +104,12 @@ def _local_response_norm(layer: layers.LocalResponseNorm, graph: Graph, value: s
     return add('Div', value, power)
 
 
+def _standardize(layer: layers.Standardize, graph: Graph, value: str) -> str:
+    shape = (1, -1, *[1] * (graph.rank[value] - 2))
+    (mean, std) = (graph.constant(np.array(values).reshape(shape)) for values in (layer.mean, layer.std))
+    return graph.add('Div', graph.add('Sub', value, mean), std)
+
+
 def _flatten(layer: Any, graph: Graph, value: str) -> str:
     if graph.rank[value] == 4:
         value = graph.add('Transpose', value, perm=[0, 2, 3, 1])
@@ -229,6 +235,7 @@ LAYER_RULES: Mapping[Any, LayerRule] = {
     nn.relu: _relu,
     layers.MaxPool: _max_pool,
     layers.LocalResponseNorm: _local_response_norm,
+    layers.Standardize: _standardize,
     layers.flatten: _flatten,
     layers.global_average: _global_average,
     layers.BatchNorm: _batch_norm,
