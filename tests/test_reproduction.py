@@ -95,6 +95,19 @@ def test_students_share_the_teacher_of_a_seed_and_the_attacked_student():
         assert jobs[row].needs == ('digits/seed0/separate',)
 
 
+def test_rows_with_a_shorter_teacher_share_it():
+    jobs = {
+        job.row: job
+        for job in runs.jobs(
+            {'digits': digits_config()}, Path('/w'), rows=['cckd_t_teacher30', 'kd_teacher30'], seeds=1
+        )
+    }
+    assert list(jobs) == ['separate', 'cckd_t_reg_teacher30', 'kd_teacher30', 'cckd_t_teacher30']
+    for row in ('kd_teacher30', 'cckd_t_teacher30'):
+        assert jobs[row].config.teacher.checkpoint == '/w/digits/seed0/cckd_t_reg_teacher30/teacher'
+        assert jobs[row].needs == ('digits/seed0/separate', 'digits/seed0/cckd_t_reg_teacher30')
+
+
 def test_the_threshold_of_scaled_runs_ends_where_it_would():
     config = digits_config(**{'student.epochs': 200, 'alpha': 0.01})
     scaled = runs.scale_epochs(config, 0.05)

@@ -40,7 +40,7 @@ USAGE = """Reproduce the tables of the CCKD paper (arXiv:2107.06993) with seeds 
     python launch/reproduce.py --tables=2,6,7 --datasets=mnist --seeds=3 --workdir=DIR [--data_dir=DIR]
     python launch/reproduce.py --check
 
---tables        some of 2,3,4,5,6,7,8,9,temperatures,teacher_epochs; 2,3,6,7,8,9 unless given
+--tables        some of 2,3,4,5,6,7,7_teacher30,8,9,temperatures,teacher_epochs; 2,3,6,7,8,9 unless given
 --datasets      some of mnist,fashion_mnist,cifar10,svhn_alexnet,svhn_resnet,digits; those of the tables unless given;
                 digits stands in for the data set of any table
 --seeds         number of seeds, from 0

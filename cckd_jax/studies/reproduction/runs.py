@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cckd_jax.methods import METHODS
-from cckd_jax.studies.jobs import Job, override, restore_networks
+from cckd_jax.studies.jobs import Job, override, restore_networks, restore_teacher
 
 # This run trains the teacher and the student alone; the others restore both.
 BASE = 'separate'
@@ -39,7 +39,13 @@ ROWS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             f'cckd_t_reg_teacher{epochs}': {'method': 'cckd_t_reg', 'teacher.epochs': epochs}
             for epochs in (10, 30, 60, 100)
         },
+        **{f'{method}_teacher30': {'method': method} for method in ('kd', 'teacher_only', 'cckd_l', 'cckd_t')},
     }
+)
+# A teacher of 200 epochs has no training errors left, so that success rates are undefined. These rows share the teacher
+# of 30 epochs.
+TEACHERS: Mapping[str, str] = MappingProxyType(
+    {f'{method}_teacher30': 'cckd_t_reg_teacher30' for method in ('kd', 'teacher_only', 'cckd_l', 'cckd_t')}
 )
 
 
@@ -51,7 +57,7 @@ def jobs(
     Args:
       configs: by data set.
       workdir: of the study, absolute.
-      rows: keys of `ROWS`.
+      rows: keys of `ROWS`; the rows that train their teachers are added.
       seeds: how many, from 0.
       epochs_scale: see `scale_epochs`.
 
@@ -60,7 +66,8 @@ def jobs(
     """
     for seed in range(seeds):
         scaled = {dataset: scale_epochs(config, epochs_scale) for dataset, config in configs.items()}
-        for row in dict.fromkeys((BASE, *rows)):
+        wanted = {BASE, *rows, *(TEACHERS[row] for row in rows if row in TEACHERS)}
+        for row in (row for row in ROWS if row in wanted):
             for dataset, config in scaled.items():
                 base = f'{dataset}/seed{seed}/{BASE}'
                 values: dict[str, Any] = {'seed': seed, 'evaluate.extra': (PROBES,), **ROWS[row]}
@@ -71,6 +78,10 @@ def jobs(
                     values['teacher.checkpoint'] = None
                     values['teacher.epochs'] = scaled_epochs(values['teacher.epochs'], epochs_scale)
                 needs = () if row == BASE else (base,)
+                if row in TEACHERS:
+                    trained = f'{dataset}/seed{seed}/{TEACHERS[row]}'
+                    values |= restore_teacher(0, workdir / trained, teachers=1)
+                    needs = (base, trained)
                 yield Job(f'{dataset}/seed{seed}/{row}', override(config, values), dataset, row, seed, needs=needs)
 
 
