@@ -64,6 +64,8 @@ HYPERPARAMETER_RANGES: Mapping[str, Range] = MappingProxyType(
         'warm_up': integers(0),
         'ramp': integers(0),
         'longest_rest': integers(0),
+        'gamma': _WEIGHT,
+        'teacher_prior': _WEIGHT,
     }
 )
 
@@ -156,6 +158,20 @@ def check_teachers(teacher_logits: chex.Array, student_logits: chex.Array | None
         chex.assert_shape(teacher_logits, (None, *student_logits.shape))
     if len(teacher_logits) < at_least:
         raise InputError(f'weighting teachers needs at least {at_least} of them, not {len(teacher_logits)}')
+
+
+def check_sources(logits: chex.Array, teacher_logits: chex.Array | None = None, *, include_self: bool = False) -> None:
+    """Asserts that logits of students are float `[K, B, C]`, and those of a teacher `[B, C]`.
+
+    Raises:
+      InputError: there is one student, and neither a teacher nor the student itself teaches it.
+    """
+    chex.assert_rank(logits, 3)
+    chex.assert_type(logits, float)
+    if teacher_logits is not None:
+        check_logits(logits[0], teacher_logits)
+    elif len(logits) < 2 and not include_self:
+        raise InputError(f'students teach each other, so there must be at least 2 of them, not {len(logits)}')
 
 
 def check_largest_weight(largest_weight: float, teachers: int) -> None:

@@ -35,6 +35,21 @@ from cckd_jax.losses.multi_teacher import (
     ebkd as ebkd,
     ebkd_weights as ebkd_weights,
 )
+from cckd_jax.losses.mutual import (
+    dml as dml,
+    kdcl as kdcl,
+    kdcl_linear as kdcl_linear,
+    kdcl_minlogit as kdcl_minlogit,
+    kdcl_naive as kdcl_naive,
+)
+from cckd_jax.losses.online import (
+    Mixtures as Mixtures,
+    SourceOptions as SourceOptions,
+    cckd_online_l as cckd_online_l,
+    cckd_online_t as cckd_online_t,
+    online_mixtures as online_mixtures,
+    online_targets as online_targets,
+)
 from cckd_jax.losses.robust import (
     ard as ard,
     certified_cross_entropy as certified_cross_entropy,
