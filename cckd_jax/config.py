@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 
 # The most that a command line can set; a config file may have more.
 _MAX_TEACHERS = 8
+_MAX_STUDENTS = 8
 # How pixels become the input of a teacher that was trained elsewhere.
 INPUT_FIELDS = ('input_layout', 'input_range', 'input_mean', 'input_std')
-# Fields that identify one teacher; the others do not inherit them from the first.
-_PER_TEACHER_FIELDS = ('seed', 'checkpoint', 'logits', 'onnx', *INPUT_FIELDS)
+# Fields that identify one network; the others do not inherit them from the first.
+_OWN_FIELDS = ('seed', 'checkpoint', 'logits', 'onnx', *INPUT_FIELDS)
+# Fields that students who train together share.
+_SHARED_FIELDS = ('epochs',)
 _GATE_FIELDS = ('alpha', 'margin_temperature')
 
 
@@ -56,6 +59,7 @@ def default() -> ConfigDict:
     config.augmentation = ConfigDict()  # with augmentation, the teacher runs inside the step
     config.augmentation.crop = 0  # pixels of padding from which images are cropped at random
     config.augmentation.flip = False  # flips images left to right at random
+    config.augmentation.per_student = False  # each of several students draws its own
 
     config.teacher = ConfigDict()
     config.teacher.model = 'lenet5'  # a name, or package.module:factory
@@ -83,7 +87,7 @@ def default() -> ConfigDict:
     config.teacher.seed = placeholder(int)  # empty: the run's
     config.teacher.label_noise = 0.0  # fraction of its training labels that are shuffled, for a worse teacher
 
-    config.num_teachers = 1  # the others are like config.teacher, each with its own seed
+    config.num_teachers = 1  # the others are like config.teacher, each with its own seed; 0: none
     config.teachers = tuple(_no_overrides(config.teacher) for _ in range(_MAX_TEACHERS))  # by index, the first is 0
 
     config.student = ConfigDict()
@@ -91,6 +95,10 @@ def default() -> ConfigDict:
     config.student.options = ConfigDict()
     config.student.epochs = 200
     config.student.learning_rate = placeholder(float)
+    config.student.seed = placeholder(int)  # empty: the run's
+
+    config.num_students = 1  # students that train together; the others are like config.student, each with its own seed
+    config.students = tuple(_no_overrides(config.student, without=_SHARED_FIELDS) for _ in range(_MAX_STUDENTS))
 
     config.separate = ConfigDict()  # the baseline: the student trained without a teacher
     config.separate.enabled = True  # false omits the baseline, and with it the comparison and the transfer attack
@@ -199,11 +207,12 @@ def _built_in_hyperparameters() -> dict[str, type]:
     return hyperparameter_types(*methods.METHODS.values(), *methods.GATES.values())
 
 
-def _no_overrides(teacher: ConfigDict) -> ConfigDict:
-    """The fields of a teacher, all empty."""
+def _no_overrides(network: ConfigDict, without: Sequence[str] = ()) -> ConfigDict:
+    """The fields of a teacher or a student, all empty."""
     fields = ConfigDict()
-    for name in teacher:
-        fields[name] = ConfigDict() if name == 'options' else placeholder(teacher.get_type(name))
+    for name in network:
+        if name not in without:
+            fields[name] = ConfigDict() if name == 'options' else placeholder(network.get_type(name))
     return fields
 
 
@@ -220,19 +229,39 @@ def teachers(config: ConfigDict) -> list[ConfigDict]:
     >>> [teacher.model for teacher in teachers(config)]
     ['lenet5', 'lenet5', 'lenet5_half']
     """
+    return _resolved(config.teacher, config.teachers[: config.num_teachers])
+
+
+def students(config: ConfigDict) -> list[ConfigDict]:
+    """The settings of each student: `config.student`, overridden by the fields of `config.students` at its index.
+
+    The seed of `config.student` belongs to the first student alone, and options to a model, as for `teachers`. All
+    students train for the same number of epochs.
+
+    >>> config = default()
+    >>> config.num_students = 2
+    >>> config.students[1].model = 'lenet5'
+    >>> [student.model for student in students(config)]
+    ['lenet5_half', 'lenet5']
+    """
+    return _resolved(config.student, config.students[: config.num_students])
+
+
+def _resolved(network: ConfigDict, overrides: Sequence[ConfigDict]) -> list[ConfigDict]:
     resolved = []
-    for index, fields in enumerate(config.teachers[: config.num_teachers]):
-        teacher = copy.deepcopy(config.teacher).unlock()
+    for index, fields in enumerate(overrides):
+        copied = copy.deepcopy(network).unlock()
         if index > 0:
-            for name in _PER_TEACHER_FIELDS:
-                teacher[name] = None
+            for name in _OWN_FIELDS:
+                if name in copied:
+                    copied[name] = None
         if fields.model is not None:
-            teacher.options = ConfigDict()
-        if fields.self_regulate is False:
-            teacher.update(dict.fromkeys(_GATE_FIELDS))
-        teacher.options.update(fields.options)
-        teacher.update({name: value for name, value in fields.items() if name != 'options' and value is not None})
-        resolved.append(teacher.lock())
+            copied.options = ConfigDict()
+        if fields.get('self_regulate') is False:
+            copied.update(dict.fromkeys(_GATE_FIELDS))
+        copied.options.update(fields.options)
+        copied.update({name: value for name, value in fields.items() if name != 'options' and value is not None})
+        resolved.append(copied.lock())
     return resolved
 
 
@@ -255,15 +284,21 @@ def is_weights_file(checkpoint: str | None) -> bool:
 
 
 def as_dict(config: ConfigDict) -> dict[str, Any]:
-    """The settings as JSON values; `teachers` contains only the fields that are set, by index."""
+    """The settings as JSON values; `teachers` and `students` contain only the fields that are set, by index."""
     settings = json.loads(config.to_json())
-    settings['teachers'] = {str(index): fields for index, fields in given_teachers(config)}
+    for name in ('teachers', 'students'):
+        settings[name] = {str(index): fields for index, fields in given_fields(config[name])}
     return settings
 
 
 def given_teachers(config: ConfigDict) -> Iterator[tuple[int, dict[str, Any]]]:
     """The fields of `config.teachers` that are set, by index."""
-    for index, overrides in enumerate(config.teachers):
+    return given_fields(config.teachers)
+
+
+def given_fields(networks: Sequence[ConfigDict]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The fields of `config.teachers` or `config.students` that are set, by index."""
+    for index, overrides in enumerate(networks):
         fields = {name: value for name, value in json.loads(overrides.to_json()).items() if value not in (None, {})}
         if fields:
             yield index, fields

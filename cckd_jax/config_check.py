@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cckd_jax.checks import HYPERPARAMETER_RANGES, Range, between, integers
-from cckd_jax.config import given_teachers, is_weights_file, logits_source, teachers
+from cckd_jax.config import given_fields, given_teachers, is_weights_file, logits_source, teachers
 from cckd_jax.errors import InputError, lookup
 
 _NETWORKS = ('teacher', 'student', 'separate')
@@ -41,6 +41,7 @@ SETTING_RANGES: Mapping[str, Range] = {
     'batch_size': integers(1),
     'student.epochs': integers(1),
     'student.learning_rate': _ABOVE_ZERO,
+    'student.seed': _SEED,
     'separate.learning_rate': _ABOVE_ZERO,
     'dataset.examples': integers(1),
     'dataset.image_shape': Range(lambda value: _is_shape(value), '(height, width, channels), whole numbers above 0'),
@@ -93,11 +94,12 @@ def check(config: ConfigDict) -> None:
     for name in config.evaluate.networks:
         lookup(dict.fromkeys(_NETWORKS), name, 'name in evaluate.networks')
     _check_teachers(config)
+    _check_students(config)
 
 
 def _check_teachers(config: ConfigDict) -> None:
     most = len(config.teachers)
-    _check_value(config, 'num_teachers', between(1, most, f'from 1 to {most}, the length of teachers'))
+    _check_value(config, 'num_teachers', between(0, most, f'from 0 to {most}, the length of teachers'))
     for index, fields in given_teachers(config):
         if index >= config.num_teachers:
             raise InputError(
@@ -112,6 +114,19 @@ def _check_teachers(config: ConfigDict) -> None:
         _check_source(config, name, teacher_config)
         _check_required(name, teacher_config)
         _check_standardization(name, teacher_config)
+
+
+def _check_students(config: ConfigDict) -> None:
+    most = len(config.students)
+    _check_value(config, 'num_students', between(1, most, f'from 1 to {most}, the length of students'))
+    for index, fields in given_fields(config.students):
+        if index >= config.num_students:
+            raise InputError(
+                f'students.{index}.{next(iter(fields))} is set, and num_students={config.num_students}, counted from '
+                f'0; set --config.num_students={index + 1} or more'
+            )
+        for name in ('learning_rate', 'seed'):
+            _check_value(config, f'students.{index}.{name}', SETTING_RANGES[f'student.{name}'])
 
 
 def _check_source(config: ConfigDict, name: str, teacher_config: ConfigDict) -> None:

@@ -22,6 +22,7 @@ SETTINGS: Mapping[str, str] = {
     'dataset.examples': 'Number of training examples to keep, from the first. Empty: all.',
     'augmentation.crop': 'Pixels of padding from which each image is cropped at random. The teacher then runs live.',
     'augmentation.flip': 'Flips images left to right at random. The teacher then runs live.',
+    'augmentation.per_student': 'Each of several students draws its own augmentation. Otherwise they share one.',
     'teacher.model': 'Network of the teacher: a name of `cckd-jax list networks`, or package.module:factory.',
     'teacher.options': "Fields of the network's class, such as width. Set them in the config file.",
     'teacher.epochs': 'Epochs for which the teacher is trained.',
@@ -42,12 +43,15 @@ SETTINGS: Mapping[str, str] = {
     'teacher.check_logits': 'Refuses logits that agree with the labels hardly more often than by chance.',
     'teacher.seed': "Seed of the teacher. Empty: the run's.",
     'teacher.label_noise': "Fraction of the teacher's training labels that are shuffled, for a worse teacher.",
-    'num_teachers': 'Number of teachers. The others are like teacher, each with its own seed.',
+    'num_teachers': 'Number of teachers. The others are like teacher, each with its own seed. 0: none.',
     'teachers': 'Fields of teacher for one of several teachers, by index: teachers.0.model. Empty: as teacher.',
     'student.model': 'Network of the student: a name of `cckd-jax list networks`, or package.module:factory.',
     'student.options': "Fields of the network's class, such as width. Set them in the config file.",
     'student.epochs': 'Epochs for which the student is trained.',
     'student.learning_rate': "Peak of the student's learning rate. Empty: the method's own.",
+    'student.seed': "Seed of the student. Empty: the run's.",
+    'num_students': 'Number of students that train together. The others are like student, each with its own seed.',
+    'students': 'Fields of student for one of several students, by index: students.0.model. Empty: as student.',
     'separate.enabled': 'Trains the baseline, the student without a teacher. Without it there is no transfer attack.',
     'separate.learning_rate': 'Peak learning rate of the baseline, the student without a teacher. Empty: 0.001.',
     'significance.normalization': 'Scale of the weights by significance: epochs, max or mean_one.',
@@ -93,6 +97,10 @@ HYPERPARAMETERS: Mapping[str, str] = {
     'rho': 'Weight of the perturbed images against the clean one, in the faithful methods.',
     'warm_up': 'Epochs before epsilon and rho, or trust_power, start to grow from 0.',
     'ramp': 'Epochs in which epsilon and rho, or trust_power, grow to their values.',
+    'gamma': "How strongly a source's confidence decides how much it teaches, among students. 0: all equally.",
+    'teacher_prior': 'Weight of the teacher beside the students, which have 1. 0: it does not teach.',
+    'include_self': 'Whether a student is among its own teachers, among students.',
+    'relative_trust': 'A student learns only from those that are more confident in the label than itself.',
     'bounds': 'Certified bounds of faithful_certified: ibp, or crown_ibp (tighter, many times slower).',
 }
 
@@ -104,8 +112,10 @@ def meaning(name: str) -> str:
     'Epochs for which the student is trained.'
     >>> meaning('teachers.1.epochs')
     'Epochs for which the teacher is trained.'
+    >>> meaning('students.1.seed')
+    "Seed of the student. Empty: the run's."
     """
     (group, _, field) = name.partition('.')
-    if group == 'teachers' and field:
-        name = f'teacher.{field.partition(".")[2]}'
+    if group in ('teachers', 'students') and field:
+        name = f'{group[:-1]}.{field.partition(".")[2]}'
     return SETTINGS.get(name) or HYPERPARAMETERS.get(name, '')

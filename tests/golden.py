@@ -5,6 +5,7 @@ Regenerate only after a change that is meant to change numbers, and say in the c
 
 import json
 from pathlib import Path
+from typing import Any
 
 if __name__ == '__main__':
     import conftest  # noqa: F401  the settings that tests compile with
@@ -12,20 +13,23 @@ if __name__ == '__main__':
 import jax
 import numpy as np
 import optax
-from helpers import Bench, Blocks, random_network
+from helpers import Bench, Blocks, Flat, PeerBench, random_network
 
 from cckd_jax import training
-from cckd_jax.methods import METHODS, ROBUST_TRAINING
+from cckd_jax.methods import METHODS, ROBUST_TRAINING, Method
 
 PATH = Path(__file__).with_name('golden.json')
 ROWS = {**METHODS, **{f'teacher_{name}': method for name, method in ROBUST_TRAINING.items()}}
 _SHAPE = (10, 10, 1)
+_PEERS = (Blocks(num_classes=10), Blocks(num_classes=10), Flat(num_classes=10))
 # Early, where gates drop samples that the student gets right; and after every warm-up and ramp.
 _EPOCHS = (1, 75)
 
 
 def measure(name: str) -> dict[str, float]:
     """Loss, kept and correct examples of two SGD steps, and how far they moved the parameters."""
+    if ROWS[name].peers:
+        return _measure_peers(ROWS[name])
     method = ROWS[name]
     (student, *teachers) = [random_network(Blocks(num_classes=10), _SHAPE, seed, scale=4.0) for seed in range(4)]
     bench = Bench(
@@ -52,10 +56,52 @@ def measure(name: str) -> dict[str, float]:
         (state, (metrics,)) = bench.run([batch], epoch=epoch)
         counts = {name: int(metrics[name]) for name in ('kept', 'correct')}
         numbers[f'epoch_{epoch}'] = {'loss': float(metrics['loss']), **counts}
-    moved = jax.tree.map(np.subtract, state.params['student'], start)
-    moved_norm = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(moved)))
-    # Rounded, so that rounding in the last bits does not show as a change of the file.
-    return jax.tree.map(lambda value: float(f'{value:.5g}'), {**numbers, 'moved': float(moved_norm)})
+    return _rounded({**numbers, 'moved': _distance(state.params['student'], start)})
+
+
+def _measure_peers(method: Method) -> dict[str, float]:
+    """The same numbers of three students, two of one architecture, with a teacher if the method takes one."""
+    networks = [random_network(module, _SHAPE, seed, scale=4.0) for seed, module in enumerate(_PEERS)]
+    bench = PeerBench(
+        method,
+        _PEERS,
+        devices=1,
+        count=16,
+        optimizers=[optax.sgd(0.01)] * 3,
+        shape=_SHAPE,
+        teacher=method.teachers != 'none',
+    )
+    peers = [
+        peer.replace(
+            params={**peer.params, 'student': jax.device_get(network.variables['params'])},
+            batch_stats={**peer.batch_stats, 'student': network.variables.get('batch_stats', {})},
+        )
+        for peer, network in zip(jax.device_get(bench.state).peers, networks, strict=True)
+    ]
+    bench.state = training.replicate(training.PeerState(tuple(peers)), bench.devices)
+    numbers = {}
+    for epoch, batch in zip(_EPOCHS, (np.arange(16), np.r_[np.arange(15, 3, -1), [-1] * 4]), strict=True):
+        (state, (metrics,)) = bench.run([batch], epoch=epoch)
+        numbers[f'epoch_{epoch}'] = [
+            {'loss': float(own['loss']), 'kept': int(own['kept']), 'correct': int(own['correct'])}
+            | {measure: float(value) for measure, value in own['measures'].items()}
+            for own in metrics['peers']
+        ]
+    moved = [
+        _distance(peer.params['student'], network.variables['params'])
+        for peer, network in zip(state.peers, networks, strict=True)
+    ]
+    return _rounded({**numbers, 'moved': moved})
+
+
+def _distance(params: Any, start: Any) -> float:
+    moved = jax.tree.map(np.subtract, params, start)
+    return float(np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(moved))))
+
+
+def _rounded(numbers: dict[str, Any]) -> dict[str, Any]:
+    # So that rounding in the last bits does not show as a change of the file.
+    return jax.tree.map(lambda value: float(f'{value:.5g}'), numbers)
 
 
 if __name__ == '__main__':

@@ -94,12 +94,43 @@ class Bench:
 
     def run(self, batches, epoch=0):
         metrics = []
-        self.state = self.state.replace(epoch=training.replicate(jnp.int32(epoch), self.devices))
+        self.state = self.state.at_epoch(epoch, self.devices)
         for indices in batches:
             indices = np.asarray(indices, np.int32).reshape(len(self.devices), -1)
             self.state, measured = self.step(self.state, self.train_data, indices)
             metrics.append(jax.device_get(measured))
         return jax.device_get(self.state), metrics
+
+
+class PeerBench(Bench):
+    """The step of several students over random images; keys and initial weights are those of their indices."""
+
+    def __init__(
+        self,
+        method,
+        modules,
+        *,
+        devices,
+        count=32,
+        optimizers=None,
+        shape=(28, 28, 1),
+        teacher=True,
+        seeds=None,
+        **options,
+    ):
+        self.devices = jax.devices()[:devices]
+        self.split = random_split(count, shape=shape)
+        optimizers = optimizers or [optax.sgd(0.1)] * len(modules)
+        logits = 5.0 * np.random.default_rng(1).normal(size=(count, 1, 10)).astype(np.float32)
+        keys = [jax.random.key(seed) for seed in seeds or range(len(modules))]
+        peers = [
+            training.initial_state(method, module, (), optimizer, self.split, key)
+            for module, optimizer, key in zip(modules, optimizers, keys, strict=True)
+        ]
+        data = training.train_data(self.split, {'teacher_logits': logits} if teacher else {}, jnp.stack(keys))
+        self.state = training.replicate(training.PeerState(tuple(peers)), self.devices)
+        self.train_data = training.replicate(data, self.devices)
+        self.step = training.make_peer_step(method, modules, (), optimizers, devices=self.devices, **options)
 
 
 def assert_trees_close(first, second, **tolerance):

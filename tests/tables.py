@@ -23,13 +23,19 @@ def configs() -> str:
     for name in config_flags.config_names():
         config = cli.load(name)
         config_check.check(config)
-        models = [teacher.model for teacher in settings.teachers(config)]
-        counts = {model: models.count(model) for model in models}
-        teachers = ', '.join(f'`{model}`' if count == 1 else f'{count} x `{model}`' for model, count in counts.items())
-        epochs = f'{config.teacher.epochs:,}, {config.student.epochs:,}'
-        networks = f'{teachers} → `{config.student.model}`'
+        (teachers, students) = (_counted(networks(config)) for networks in (settings.teachers, settings.students))
+        epochs = (
+            f'{config.teacher.epochs:,}, {config.student.epochs:,}' if teachers else f'none, {config.student.epochs:,}'
+        )
+        networks = f'{teachers or "none"} → {students}'
         rows.append([f'[`{name}`](configs/{name}.py)', networks, config.dataset.name, f'`{config.method}`', epochs])
     return markdown.table(['config', 'teacher → student', 'data', 'method', 'epochs (teacher, student)'], rows)
+
+
+def _counted(networks: Sequence[Any]) -> str:
+    models = [network.model for network in networks]
+    counts = {model: models.count(model) for model in models}
+    return ', '.join(f'`{model}`' if count == 1 else f'{count} x `{model}`' for model, count in counts.items())
 
 
 def hyperparameters() -> str:

@@ -57,6 +57,7 @@ def inputs_of(method, seed=0, epoch=30):
         keys=jax.random.split(jax.random.key(seed), size),
         outputs=Outputs(student_logits, (), (student_logits[:, None, None],) * count),
         mean=lambda values: values.mean(0),
+        group=jnp.stack([student_logits, teacher_logits]),
     )
     return inputs if method.perturb is None else inputs._replace(perturbed=method.perturb(inputs))
 
@@ -127,6 +128,8 @@ ONES = lambda inputs: jnp.ones(len(inputs.labels))
             'reads teacher_logits; set teachers',
         ),
         ({'loss': lambda inputs: inputs.teacher(inputs.images)[:, 0]}, 'set live_teacher=True'),
+        ({'loss': lambda inputs: inputs.peer_logits[0, :, 0]}, 'reads the logits of other students; set peers=True'),
+        ({'loss': ONES, 'measures': lambda inputs: {'a': inputs.logits}}, r"`measures\['a'\]` of the method must"),
         ({'loss': lambda inputs: inputs.logits.no_such()}, '`loss` of the method cannot be computed: AttributeError'),
         ({'loss': ONES, 'gate': Gate(ONES)}, r'`gate` of the method must return bool \[B\]'),
         ({'loss': ONES, 'perturb': LOGITS}, '`perturb` runs before the forward pass'),
@@ -160,16 +163,20 @@ def test_only_names_of_the_row_are_read():
         _ = Hyperparameters({'temperature': 1.0}).temperatur
 
 
+KDCL = ('kdcl_naive', 'kdcl_minlogit', 'kdcl_linear')
 ROBUST = ('ard', 'rslad', 'iad', 'faithful_adversarial', 'faithful_certified')
 
 
 def test_rates_and_temperatures_of_the_papers():
     assert METHODS['separate'].learning_rate == 1e-3
-    at_the_sample = METHODS.keys() - {'separate', *ROBUST}
+    at_the_sample = METHODS.keys() - {'separate', *ROBUST, 'dml', *KDCL}
     assert {METHODS[name].learning_rate for name in at_the_sample} == {1e-2}
     for name in at_the_sample:
         expected = 4.0 if METHODS[name].teachers == 'several' else 20.0
         assert METHODS[name].hyperparameters['temperature'] == expected
+    for name, temperature in (('dml', 1.0), *((name, 2.0) for name in KDCL)):
+        assert METHODS[name].learning_rate == 1e-3
+        assert METHODS[name].hyperparameters['temperature'] == temperature
     weights = {name: METHODS[name].hyperparameters.get('feature_weight') for name in METHODS}
     assert {name: weight for name, weight in weights.items() if weight} == {'ca_mkd': 50.0, 'fitnet_mkd': 100.0}
     for name, temperature in zip(ROBUST, (30.0, 1.0, 1.0, 1.0, 1.0), strict=True):
@@ -205,6 +212,28 @@ def test_the_weights_gradient_is_switched_by_its_setting():
 
     (through, without) = (gradient(switch) for switch in (True, False))
     assert max(np.abs(a - b).max() for a, b in zip(through, without, strict=True)) > 1e-4
+
+
+def test_the_columns_of_students_are_their_losses():
+    method = METHODS['cckd_online_t'].override(
+        gamma=2.0, teacher_prior=0.5, confidence_temperature=1.0, hard_weight=0.1
+    )
+    options = {'gamma': 2.0, 'teacher_prior': 0.5, 'confidence_temperature': 1.0}
+    inputs = inputs_of(method)
+    for peer in range(2):
+        own = inputs._replace(peer=peer, outputs=inputs.outputs._replace(logits=inputs.group[peer]))
+        expected = losses.cckd_online_t(
+            inputs.group, inputs.labels, teacher_logits=inputs.teacher_logits, hard_weight=0.1, **options
+        )
+        np.testing.assert_array_equal(method.loss(own), expected[peer])
+        weights = method.teacher_weights(own)['logits']
+        np.testing.assert_allclose(weights.sum(0), 1.0, rtol=1e-5)
+        np.testing.assert_array_equal(weights[1 + peer], 0.0)
+    combine = {'kdcl_naive': losses.kdcl_naive, 'kdcl_minlogit': losses.kdcl_minlogit}
+    for name, target in combine.items():
+        expected = losses.kdcl(inputs.group, target(inputs.group, inputs.labels), inputs.labels)
+        found = METHODS[name].loss(inputs._replace(hyper=METHODS[name].hyper(0)))
+        np.testing.assert_array_equal(found, expected[0])
 
 
 def own_logits(inputs):

@@ -70,11 +70,11 @@ def _print_settings(arguments: Sequence[str]) -> None:
 
 
 def _flat(config: ConfigDict) -> Iterator[tuple[str, object]]:
-    """Dotted names and values; of `teachers` only the fields that are set."""
+    """Dotted names and values; of `teachers` and `students` only the fields that are set."""
     for name in config_flags.names(config):
-        if name == 'teachers':
-            for index, fields in config_defaults.given_teachers(config):
-                yield from ((f'teachers.{index}.{field}', value) for field, value in fields.items())
+        if name in ('teachers', 'students'):
+            for index, fields in config_defaults.given_fields(config[name]):
+                yield from ((f'{name}.{index}.{field}', value) for field, value in fields.items())
         else:
             value = config_flags.get(config, name)
             yield name, value.to_dict() if isinstance(value, ConfigDict) else value

@@ -34,6 +34,7 @@ from cckd_jax.evaluators.finished_run import (
     TrainedNetwork as TrainedNetwork,
 )
 from cckd_jax.evaluators.participation import PARTICIPATION
+from cckd_jax.evaluators.peers import PEERS
 from cckd_jax.evaluators.predictions import Predictions as Predictions, predict as predict
 from cckd_jax.evaluators.robustness import ROBUSTNESS, attacks
 from cckd_jax.evaluators.schema import Results as Results
@@ -46,6 +47,7 @@ from cckd_jax.imports import import_object
 EVALUATORS: Mapping[str, Evaluator] = {
     'accuracy': ACCURACY,
     'participation': PARTICIPATION,
+    'peers': PEERS,
     'teachers': TEACHERS,
     'significance': SIGNIFICANCE,
     'transfer': TRANSFER,

@@ -1,5 +1,6 @@
 """The head of the report: accuracies, the paper's numbers beside them, and learning curves."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,18 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cckd_jax import evaluation, models
-from cckd_jax.evaluators.base import Evaluator
+from cckd_jax.evaluators.base import Evaluator, one_or_lists
 from cckd_jax.evaluators.finished_run import FinishedRun
 from cckd_jax.evaluators.predictions import Predictions
 from cckd_jax.report import markdown, paper, style
 from cckd_jax.report.metrics import read_rows
 
+# Entries of the teacher, which are unknown without one.
+_TEACHER_FIELDS = (
+    *('model', 'parameters', 'epochs', 'method', 'epsilon', 'label_noise'),
+    *('test_accuracy', 'train_accuracy'),
+)
+_RELATIVE_TO_TEACHER = ('teacher.test_accuracy', 'student.success_rate', 'student.failure_rate')
 _ROWS = (
     ('teacher.test_accuracy', 'Teacher, test accuracy', '.2%'),
     ('student.test_accuracy', 'Student, test accuracy', '.2%'),
@@ -41,37 +48,46 @@ def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any]:
     if run.baseline is None:
         separate = {'test_accuracy': None, 'epochs': None}
     else:
-        accuracy = test['student'] if run.baseline is run.student else test['separate']
+        accuracy = test[run.student_names[0]] if run.baseline is run.student else test['separate']
         separate = {'test_accuracy': accuracy, 'epochs': run.baseline.meta['epochs']}
-    return {
-        'teacher': teachers[0] if len(teachers) == 1 else _combined(run, predictions, teachers),
-        'student': {
-            'model': run.config.student.model,
-            'parameters': _parameters(run.student.network),
-            'epochs': run.config.student.epochs,
-            'test_accuracy': test['student'],
-            'train_accuracy': float(predictions.train_correct['student'].mean()),
-            'seconds': run.student.seconds,
-        },
-        'separate': separate,
-    }
+    teacher = dict.fromkeys(_TEACHER_FIELDS) | {'seconds': 0.0}
+    if teachers:
+        teacher = teachers[0] if len(teachers) == 1 else _combined(run, predictions, teachers)
+    students = [
+        {
+            'model': student.meta['model'],
+            'parameters': _parameters(student.network),
+            'epochs': student.meta['epochs'],
+            'test_accuracy': test[name],
+            'train_accuracy': float(predictions.train_correct[name].mean()),
+            'seconds': student.seconds,
+        }
+        for name, student in zip(run.student_names, run.students, strict=True)
+    ]
+    return {'teacher': teacher, 'student': one_or_lists(students), 'separate': separate}
 
 
 def table(results: Mapping[str, Any]) -> str:
     """Who taught whom, the result in a sentence, and a table with the paper's numbers beside the run's."""
     (student, teacher) = (results['student'], results['teacher'])
     quoted = _quoted(results)
+    several = isinstance(student['model'], list)
     rows = []
     for key, label, form in _ROWS:
         (group, name) = key.split('.')
+        if teacher['model'] is None and key in _RELATIVE_TO_TEACHER:
+            continue
+        if several:
+            label = re.sub(r'^Student(,? (?:test|on))', r'Students\1', label)
+            label = re.sub('the student gets|trained the student', _of_each, label)
         if isinstance(teacher['model'], list):
             label = label.replace('Teacher,', 'Teachers,').replace("teacher's", "teachers'")
         missing = 'left out' if key in ('separate.test_accuracy', 'student.adversarial_accuracy') else 'none'
         cells = [label, markdown.cell(results[group][name], form, missing=missing)]
         rows.append([*cells, markdown.cell(quoted.get(key), form, missing='')] if quoted else cells)
     text = [
-        f'{_describe(teacher)} taught {_describe(student)}; seed {results["seed"]}, one run.',
-        _summary(results),
+        f'{_who_taught_whom(results)}; seed {results["seed"]}, one run.',
+        _summary_of_several(results) if several else _summary(results),
         markdown.table(['', 'this run', 'paper'] if quoted else ['', 'this run'], rows),
     ]
     if quoted:
@@ -80,7 +96,7 @@ def table(results: Mapping[str, Any]) -> str:
             f'Paper: arXiv:2107.06993, Tables 2-9, one run each of {epochs} epochs; it states no seeds. '
             f'This run: {epochs_text(teacher)}, student {student["epochs"]} epochs.'
         )
-    if student['success_rate'] is None:
+    if teacher['model'] is not None and student['success_rate'] in (None, [None] * len(student['model'])):
         subject = 'The teachers together make' if isinstance(teacher['model'], list) else 'The teacher makes'
         text.append(f'{subject} no error on the training set, so there is no success rate.')
     return '\n\n'.join([*text, '![loss and accuracy](figures/curves.png)'])
@@ -92,7 +108,12 @@ def figure(workdir: Path, results: Mapping[str, Any]) -> None:
     accuracies = {'teacher': teacher['test_accuracy']}
     if isinstance(teacher['model'], list):
         accuracies = {f'teacher_{index}': accuracy for index, accuracy in enumerate(teacher['test_accuracy'])}
-    accuracies |= {name: results[name]['test_accuracy'] for name in ('separate', 'student')}
+    accuracies['separate'] = results['separate']['test_accuracy']
+    student = results['student']['test_accuracy']
+    if isinstance(student, list):
+        accuracies |= {f'student_{index}': accuracy for index, accuracy in enumerate(student)}
+    else:
+        accuracies['student'] = student
     rows = {name: read_rows(workdir / name) for name in accuracies}
     trained = {name: epochs for name, epochs in rows.items() if epochs}
     curves(workdir / 'figures' / 'curves.png', trained, accuracies)
@@ -103,7 +124,7 @@ def curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]], accuraci
 
     Args:
       path: of the PNG.
-      runs: rows of `metrics.jsonl` by `teacher` (or `teacher_0` and so on), `student`, `separate`.
+      runs: rows of `metrics.jsonl` by `teacher` (or `teacher_0` and so on), `student` (or the same), `separate`.
       accuracies: test accuracy by the same names.
     """
     drawing = Figure(figsize=(10, 3.8), layout='constrained')
@@ -143,9 +164,11 @@ def curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]], accuraci
 def epochs_text(teacher: Mapping[str, Any]) -> str:
     """For how many epochs the teachers were trained, in words.
 
-    >>> epochs_text({'epochs': 20}), epochs_text({'epochs': [20, None]})
+    >>> epochs_text({'model': 'a', 'epochs': 20}), epochs_text({'model': ['a', 'b'], 'epochs': [20, None]})
     ('teacher 20', 'teachers 20, unknown')
     """
+    if teacher['model'] is None:
+        return 'no teacher'
     if isinstance(teacher['epochs'], list):
         return f'teachers {", ".join(str(epochs or "unknown") for epochs in teacher["epochs"])}'
     return f'teacher {teacher["epochs"] or "unknown"}'
@@ -159,8 +182,8 @@ def _teacher(run: FinishedRun, index: int) -> dict[str, Any]:
         'train_accuracy': accuracy(outputs.train, run.dataset.train),
     }
     if teacher is None:
-        unknown = dict.fromkeys(('parameters', 'epochs', 'method', 'epsilon', 'label_noise'))
-        return {'model': 'logits', **unknown, **measured, 'seconds': 0.0}
+        unknown = dict.fromkeys(_TEACHER_FIELDS)
+        return {**unknown, 'model': 'logits', **measured, 'seconds': 0.0}
     return {
         'model': teacher.meta['model'],
         'parameters': _parameters(teacher.network),
@@ -184,6 +207,37 @@ def _combined(run: FinishedRun, predictions: Predictions, teachers: list[dict[st
     }
 
 
+def _who_taught_whom(results: Mapping[str, Any]) -> str:
+    (student, teacher) = (_describe(results['student']), results['teacher'])
+    together = isinstance(results['student']['model'], list)
+    if teacher['model'] is None:
+        return f'{student} {"were trained together" if together else "was trained"} without a teacher'
+    if together:
+        # A method without this hyper-parameter, or with 0, trains the teacher for comparison alone.
+        role = 'with' if results['hyperparameters'].get('teacher_prior', 0) > 0 else 'and, for comparison,'
+        return f'{student} were trained together {role} a teacher, {_describe(teacher)}'
+    return f'{_describe(teacher)} taught {student}'
+
+
+def _of_each(text: re.Match[str]) -> str:
+    return text[0].replace('the student', 'each student')
+
+
+def _summary_of_several(results: Mapping[str, Any]) -> str:
+    (student, separate) = (results['student'], results['separate'])
+    text = (
+        f'The students reach **{markdown.cell(student["test_accuracy"], ".2%")}** test accuracy and learn from '
+        f'{markdown.cell(student["share_used"], ".2%")} of the presentations; a presentation is one training sample in '
+        'one epoch.'
+    )
+    if separate['test_accuracy'] is None or results['method'] == 'separate':
+        return text
+    return (
+        f'{text} The first of them trained alone, from the labels, reaches **{separate["test_accuracy"]:.2%}** and '
+        f'learns from every presentation of its {separate["epochs"]} epochs.'
+    )
+
+
 def _summary(results: Mapping[str, Any]) -> str:
     (student, separate) = (results['student'], results['separate'])
     text = (
@@ -205,6 +259,8 @@ def _quoted(results: Mapping[str, Any]) -> Mapping[str, float]:
     """The paper's numbers, if there is one teacher, trained on correct labels and clean images."""
     teacher = results['teacher']
     if isinstance(teacher['model'], list) or teacher['epsilon'] is not None or teacher['label_noise']:
+        return {}
+    if isinstance(results['student']['model'], list):
         return {}
     quoted = dict(paper.numbers(results['dataset'], results['student']['model'], results['method']))
     if results['attack']['epsilon'] != paper.epsilon(results['dataset']):

@@ -1,7 +1,7 @@
 """What an evaluator is, and the files that its figures are drawn from."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,17 @@ class Evaluator:
     table: Callable[[Mapping[str, Any]], str]
     figure: Callable[[Path, Mapping[str, Any]], None] | None = None
     shared: bool = False
+
+
+def one_or_lists(networks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The entries of one network, or for several networks a list for each entry.
+
+    >>> one_or_lists([{'seconds': 1.0}]), one_or_lists([{'seconds': 1.0}, {'seconds': 2.0}])
+    ({'seconds': 1.0}, {'seconds': [1.0, 2.0]})
+    """
+    if len(networks) == 1:
+        return dict(networks[0])
+    return {name: [network[name] for network in networks] for name in networks[0]}
 
 
 def save_arrays(workdir: Path, name: str, **values: np.ndarray) -> None:

@@ -117,12 +117,10 @@ def reliability(path: Path, diagrams: Mapping[str, np.ndarray], label_probabilit
     axes.plot([0, 1], [0, 1], color=style.COLORS['threshold'], linestyle='--', linewidth=1)
     for name, diagram in diagrams.items():
         (confidence, accuracy, count) = diagram[:, diagram[2] > 0]
-        axes.plot(confidence, accuracy, color=style.COLORS[name], linewidth=1.4, label=style.label(name))
+        axes.plot(confidence, accuracy, color=style.color(name), linewidth=1.4, label=style.label(name))
         # The area shows the number of images: a bin of three images says little.
         sizes = 8 + 120 * count / count.sum()
-        axes.scatter(
-            confidence, accuracy, s=sizes, color=style.COLORS[name], edgecolor='white', linewidth=0.5, zorder=3
-        )
+        axes.scatter(confidence, accuracy, s=sizes, color=style.color(name), edgecolor='white', linewidth=0.5, zorder=3)
     axes.set(xlabel='confidence in the predicted class', ylabel='accuracy')
     axes.set(xlim=(-0.02, 1.03), ylim=(-0.02, 1.03))
     axes.set_title('below the diagonal: over-confident', fontsize=9)

@@ -19,7 +19,7 @@ from cckd_jax import data, evaluation, losses, models, robustness
 from cckd_jax.console import log
 from cckd_jax.evaluators.base import Evaluator, load_arrays, save_arrays
 from cckd_jax.evaluators.finished_run import FinishedRun
-from cckd_jax.evaluators.predictions import IMAGES_PER_DEVICE, Predictions
+from cckd_jax.evaluators.predictions import IMAGES_PER_DEVICE, Predictions, selected
 from cckd_jax.report import markdown, style
 
 KAPPAS = np.arange(21) / 20
@@ -49,7 +49,7 @@ def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any]:
     comparers: dict[nn.Module, Callable[..., Any]] = {}
     students: dict[str, list[dict[str, Any]]] = {}
     gaps: dict[str, np.ndarray] = {}
-    compared = [name for name in predictions.students() if name in evaluate.networks]
+    compared = selected(predictions.students(), evaluate.networks)
     for name in compared if len(index) else ():
         student = predictions.networks[name]
         compare = comparers.setdefault(student.module, _comparer(run, teacher.module, student.module))

@@ -59,7 +59,7 @@ class FinishedRun(NamedTuple):
       devices: the devices to compute on.
       method: the method that trained the student.
       teachers: the teachers and their logits.
-      student: the distilled student.
+      students: the distilled student, or several that trained together.
       baseline: the student trained without a teacher; the student itself if the method is `separate`; None if the
         run leaves it out.
       significance: how often each training example trained the teacher, or None.
@@ -71,6 +71,17 @@ class FinishedRun(NamedTuple):
     devices: Sequence[jax.Device]
     method: Method
     teachers: Teachers
-    student: TrainedNetwork
+    students: tuple[TrainedNetwork, ...]
     baseline: TrainedNetwork | None
     significance: Significance | None
+
+    @property
+    def student(self) -> TrainedNetwork:
+        """The distilled student, of several the first."""
+        return self.students[0]
+
+    @property
+    def student_names(self) -> list[str]:
+        """`student`, or `student_0` and so on."""
+        count = len(self.students)
+        return ['student'] if count == 1 else [f'student_{index}' for index in range(count)]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from cckd_jax.evaluators.base import Evaluator, load_arrays, save_arrays
+from cckd_jax.evaluators.base import Evaluator, load_arrays, one_or_lists, save_arrays
 from cckd_jax.evaluators.finished_run import FinishedRun
 from cckd_jax.evaluators.predictions import Predictions
 from cckd_jax.report import style
@@ -16,28 +16,31 @@ from cckd_jax.report.metrics import read_rows
 
 def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any]:
     """How many presentations there were, and how many of them trained the student."""
-    rows = run.student.rows
     gate = run.method.gate
     if gate is not None and gate.threshold is not None:
         hyper = run.method.hyper(0)
-        thresholds = [gate.threshold(row['epoch'], hyper) for row in rows]
+        thresholds = [gate.threshold(row['epoch'], hyper) for row in run.student.rows]
         save_arrays(run.workdir, 'participation', threshold=np.asarray(thresholds, np.float32))
-    used = sum(row['samples_used'] for row in rows)
     total = run.config.student.epochs * len(run.dataset.train)
+    return {'student': one_or_lists([_counts(student.rows, total) for student in run.students])}
+
+
+def _counts(rows: Sequence[Mapping[str, Any]], total: int) -> dict[str, Any]:
+    used = sum(row['samples_used'] for row in rows)
     return {
-        'student': {
-            'samples_used': used,
-            'samples_looked_at': sum(row['samples_looked_at'] for row in rows),
-            'samples_presented': sum(row['samples_presented'] for row in rows),
-            'samples_in_all': total,
-            'share_used': used / total,
-        }
+        'samples_used': used,
+        'samples_looked_at': sum(row['samples_looked_at'] for row in rows),
+        'samples_presented': sum(row['samples_presented'] for row in rows),
+        'samples_in_all': total,
+        'share_used': used / total,
     }
 
 
 def table(results: Mapping[str, Any]) -> str:
     """The counts in sentences, with the terms explained."""
     student = results['student']
+    if isinstance(student['model'], list):
+        return ''  # `peers.py` reports several students
     (used, presented, total, epochs) = (
         student[name] for name in ('samples_used', 'samples_presented', 'samples_in_all', 'epochs')
     )
@@ -76,6 +79,8 @@ def table(results: Mapping[str, Any]) -> str:
 def figure(workdir: Path, results: Mapping[str, Any]) -> None:
     """The share of the training set that trained the student in each epoch, `participation.png`, if there is a gate."""
     student = results['student']
+    if isinstance(student['model'], list):
+        return  # `peers.py` draws several students
     rows = read_rows(workdir / 'student')
     if rows and student['samples_used'] < student['samples_presented']:
         stored = workdir / 'evaluation' / 'participation.npz'

@@ -1,5 +1,6 @@
 """The networks of a finished run and their predictions, computed once for all evaluators."""
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,13 +15,15 @@ IMAGES_PER_DEVICE = 128
 class Predictions(NamedTuple):
     """Networks and predictions by the names `teacher`, `student` and `separate`, the student trained alone.
 
+    Several students are `student_0` and so on.
+
     Attributes:
-      networks: `teacher` is missing for several teachers, and for a teacher that is a file of logits. `separate` is
+      networks: `teacher` is missing unless there is one teacher that is not a file of logits. `separate` is
         missing if the run has no such network, or if it is the student itself.
-      logits: float32 `[M, C]` of the test split; `teacher` is the ensemble of several teachers, and is missing if a
-        file of logits does not cover the test split.
-      train_correct: bool `[N]`, which training images the `teacher` (or the ensemble) and the `student` classify
-        correctly.
+      logits: float32 `[M, C]` of the test split; `teacher` is the ensemble of several teachers, and is missing if
+        there is none, or if a file of logits does not cover the test split.
+      train_correct: bool `[N]`, which training images the `teacher` (or the ensemble), if there is one, and the
+        students classify correctly.
       trained_here: names of networks trained on the training split of this run, which have not seen its validation
         split.
     """
@@ -32,13 +35,13 @@ class Predictions(NamedTuple):
 
     def students(self) -> list[str]:
         """Names of the networks to compare with the teacher."""
-        return [name for name in ('student', 'separate') if name in self.networks]
+        return [name for name in self.networks if name != 'teacher']
 
 
 def predict(run: FinishedRun) -> Predictions:
     """Predictions of all networks on the test split, and of teacher and student on the training split."""
     (dataset, outputs) = (run.dataset, run.teachers.outputs)
-    trained = {'student': run.student}
+    trained = dict(zip(run.student_names, run.students, strict=True))
     if run.baseline is not None and run.baseline is not run.student:
         trained['separate'] = run.baseline
     if len(run.teachers.networks) == 1 and run.teachers.networks[0] is not None:
@@ -51,11 +54,21 @@ def predict(run: FinishedRun) -> Predictions:
     }
     if outputs.test is not None:
         logits = {'teacher': evaluation.ensemble(outputs.test), **logits}
-    train_logits = evaluation.predict(run.student.network, dataset.train.images, devices=run.devices)
-    train_correct = {
-        'teacher': evaluation.correct(evaluation.ensemble(outputs.train), dataset.train.labels),
-        'student': evaluation.correct(train_logits, dataset.train.labels),
-    }
+    train_correct = {}
+    if run.teachers.networks:
+        train_correct['teacher'] = evaluation.correct(evaluation.ensemble(outputs.train), dataset.train.labels)
+    for name in run.student_names:
+        train_logits = evaluation.predict(networks[name], dataset.train.images, devices=run.devices)
+        train_correct[name] = evaluation.correct(train_logits, dataset.train.labels)
     key = dataset.train.fingerprint()
     trained_here = frozenset(name for name, network in trained.items() if network.meta.get('train_data') == key)
     return Predictions(networks, logits, train_correct, trained_here)
+
+
+def selected(names: Iterable[str], kinds: Sequence[str]) -> list[str]:
+    """The networks of the kinds that `evaluate.networks` lists, where `student` stands for all students.
+
+    >>> selected(['teacher', 'student_0', 'student_1'], ['student'])
+    ['student_0', 'student_1']
+    """
+    return [name for name in names if name.partition('_')[0] in kinds]

@@ -18,7 +18,7 @@ from cckd_jax.console import log
 from cckd_jax.errors import InputError
 from cckd_jax.evaluators.base import Evaluator
 from cckd_jax.evaluators.finished_run import FinishedRun
-from cckd_jax.evaluators.predictions import IMAGES_PER_DEVICE, Predictions
+from cckd_jax.evaluators.predictions import IMAGES_PER_DEVICE, Predictions, selected
 from cckd_jax.imports import import_object
 from cckd_jax.report import markdown, style
 
@@ -52,7 +52,7 @@ def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any]:
     images, labels, index = split.images[:count], split.labels[:count], np.arange(count, dtype=np.int32)
     attackers: dict[nn.Module, Callable[..., Any]] = {}
     networks = {}
-    for name in [name for name in predictions.networks if name in evaluate.networks]:
+    for name in selected(predictions.networks, evaluate.networks):
         network = predictions.networks[name]
         attack = attackers.setdefault(network.module, _attacker(run, network.module))
         accuracies: dict[str, list[float]] = {}

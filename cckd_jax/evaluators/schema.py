@@ -33,28 +33,52 @@ class TeacherWeights(TypedDict):
 
 
 class Student(TypedDict):
-    """The distilled student.
+    """The distilled student; for several students every entry is a list with one item for each.
 
     `samples_in_all` is epochs times training examples, and `samples_presented` leaves out those of zero significance;
     `samples_looked_at` had a forward pass, and `samples_used` trained the student. `adversarial_accuracy` follows the
     float32 gradient of the softmax cross entropy, as the paper does, and `adversarial_accuracy_exact` the exact one.
     """
 
-    model: str
-    parameters: int
-    epochs: int
+    model: str | list[str]
+    parameters: int | list[int]
+    epochs: int | list[int]
+    test_accuracy: float | list[float]
+    train_accuracy: float | list[float]
+    samples_used: int | list[int]
+    samples_looked_at: int | list[int]
+    samples_presented: int | list[int]
+    samples_in_all: int | list[int]
+    share_used: float | list[float]
+    success_rate: float | list[float | None] | None
+    failure_rate: float | list[float | None] | None
+    adversarial_accuracy: float | list[float | None] | None
+    adversarial_accuracy_exact: float | list[float | None] | None
+    seconds: float | list[float]
+
+
+class BestStudent(TypedDict):
+    """The student with the highest accuracy on the validation split."""
+
+    index: int
+    validation_accuracy: float
     test_accuracy: float
-    train_accuracy: float
-    samples_used: int
-    samples_looked_at: int
-    samples_presented: int
-    samples_in_all: int
-    share_used: float
-    success_rate: float | None
-    failure_rate: float | None
-    adversarial_accuracy: float | None
-    adversarial_accuracy_exact: float | None
-    seconds: float
+
+
+class Peers(TypedDict):
+    """Students that trained together.
+
+    Accuracies are of the test split; `agreement` is the share of test images on which two students predict the same
+    class, by pair. `trust` has for each student the weights of its sources, by the names in `sources`.
+    """
+
+    mean_test_accuracy: float
+    ensemble_test_accuracy: float
+    best_on_validation: BestStudent | None
+    validation_accuracy: list[float] | None
+    agreement: list[list[float]]
+    sources: list[str]
+    trust: list[TeacherWeights] | None
 
 
 class Separate(TypedDict):
@@ -179,4 +203,5 @@ class Results(TypedDict):
     calibration: Calibration | None
     robustness: Robustness | None
     faithfulness: Faithfulness | None
+    peers: NotRequired[Peers | None]
     seconds: float

@@ -24,15 +24,16 @@ _MIN_EXAMPLES = 5
 def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any] | None:
     """Counts and Spearman rank correlations; None where no significance is known.
 
-    The correlation with the student's participation is over the samples that it was presented; the margin of the
+    The correlation with the participation of the student, or the mean of several, is over the samples that were
+    presented; the margin of the
     teacher is taken at temperature 20, where it does not saturate.
     """
     if run.significance is None:
         return None
     (split, outputs, (counts, epochs)) = (run.dataset.train, run.teachers.outputs, run.significance)
     presented = run.method.epoch_subset(split.labels, {'teacher_logits': outputs.train, 'significance': counts})
-    assert run.student.participation is not None  # only a network of another run may lack it
-    participation = run.student.participation[presented] / run.config.student.epochs
+    counted = [student.participation for student in run.students if student.participation is not None]
+    participation = np.mean(counted, axis=0)[presented] / run.config.student.epochs
     margin = np.asarray(selection.margin(outputs.train[:, 0]))
     examples = extremes(split.labels, counts, margin)
     save_arrays(

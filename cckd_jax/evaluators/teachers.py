@@ -21,8 +21,8 @@ _MAX_CLASSES = 20
 
 
 def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any]:
-    """The weights of the teachers over the whole training of the student."""
-    return {'teacher_weights': mean_weights(run.student.rows)}
+    """The weights of the teachers over the whole training of the student; `peers.py` has those of several students."""
+    return {'teacher_weights': mean_weights(run.student.rows) if len(run.students) == 1 else {}}
 
 
 def mean_weights(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

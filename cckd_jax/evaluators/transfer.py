@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cckd_jax import data, evaluation, models
-from cckd_jax.evaluators.base import Evaluator, load_arrays, save_arrays
+from cckd_jax.evaluators.base import Evaluator, load_arrays, one_or_lists, save_arrays
 from cckd_jax.evaluators.finished_run import FinishedRun
 from cckd_jax.evaluators.predictions import Predictions
 from cckd_jax.report import markdown, style
@@ -24,22 +24,31 @@ _LOSSES = {'': 'softmax_cross_entropy', '_exact': 'cross_entropy'}
 
 def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any]:
     """Success and failure rate on the training set, and accuracy under the attack unless it is left out."""
-    correct = predictions.train_correct
-    (success, failure) = evaluation.transfer_rates(correct['teacher'], correct['student'])
     attack = dict.fromkeys(('epsilon', 'samples', *(f'accuracy_of_attacked{suffix}' for suffix in _LOSSES)))
-    accuracies = dict.fromkeys(f'adversarial_accuracy{suffix}' for suffix in _LOSSES)
+    students = [_rates(predictions, name) for name in run.student_names]
     if run.baseline is not None and run.config.evaluate.transfer_attack:
         attack |= {
             'epsilon': run.config.attack.epsilon,
-            'samples': min(run.config.attack.samples, len(correct['student'])),
+            'samples': min(run.config.attack.samples, len(run.dataset.train)),
         }
-        for suffix, loss in _LOSSES.items():
-            (attacked_accuracy, student_accuracy) = _attack_accuracies(
-                run, run.baseline.network, loss, store=suffix == ''
-            )
-            attack[f'accuracy_of_attacked{suffix}'] = attacked_accuracy
-            accuracies[f'adversarial_accuracy{suffix}'] = student_accuracy
-    return {'student': {'success_rate': success, 'failure_rate': failure, **accuracies}, 'attack': attack}
+        for index, student in enumerate(students):
+            for suffix, loss in _LOSSES.items():
+                (attacked_accuracy, student_accuracy) = _attack_accuracies(
+                    run, run.baseline.network, run.students[index].network, loss, store=index == 0 and suffix == ''
+                )
+                attack[f'accuracy_of_attacked{suffix}'] = attacked_accuracy
+                student[f'adversarial_accuracy{suffix}'] = student_accuracy
+    return {'student': one_or_lists(students), 'attack': attack}
+
+
+def _rates(predictions: Predictions, student: str) -> dict[str, Any]:
+    correct = predictions.train_correct
+    success: float | None = None
+    failure: float | None = None
+    if 'teacher' in correct:
+        (success, failure) = evaluation.transfer_rates(correct['teacher'], correct[student])
+    unmeasured = dict.fromkeys(f'adversarial_accuracy{suffix}' for suffix in _LOSSES)
+    return {'success_rate': success, 'failure_rate': failure, **unmeasured}
 
 
 def table(results: Mapping[str, Any]) -> str:
@@ -48,9 +57,13 @@ def table(results: Mapping[str, Any]) -> str:
     if attack['epsilon'] is None:
         return ''
     labels = {'': 'float32 gradient, as in the paper', '_exact': 'exact gradient'}
+    several = isinstance(student['model'], list)
     rows = [
         ['student alone (attacked)', *(f'{attack[f"accuracy_of_attacked{suffix}"]:.2%}' for suffix in labels)],
-        ['student', *(f'{student[f"adversarial_accuracy{suffix}"]:.2%}' for suffix in labels)],
+        [
+            'students' if several else 'student',
+            *(markdown.cell(student[f'adversarial_accuracy{suffix}'], '.2%') for suffix in labels),
+        ],
     ]
     return '\n\n'.join(
         [
@@ -115,11 +128,12 @@ def adversarial(path: Path, images: np.ndarray, labels: np.ndarray, predictions:
     style.save(drawing, path)
 
 
-def _attack_accuracies(run: FinishedRun, attacked: models.Network, loss: str, *, store: bool) -> tuple[float, float]:
-    """Accuracy of the baseline and of the student on training images attacked on the baseline (Tables 8-9)."""
+def _attack_accuracies(
+    run: FinishedRun, attacked: models.Network, student: models.Network, loss: str, *, store: bool
+) -> tuple[float, float]:
+    """Accuracy of the baseline and of a student on training images attacked on the baseline (Tables 8-9)."""
     count = min(run.config.attack.samples, len(run.dataset.train))
     images, labels = run.dataset.train.images[:count], run.dataset.train.labels[:count]
-    student = run.student.network
     attack = _attacker(attacked.module, student.module, run.config.attack.epsilon, loss)
     apply = evaluation.map_dataset(attack, arrays=2, devices=run.devices, title='attacking')
     (adversarial, attacked_classes, student_classes) = apply((attacked.variables, student.variables), images, labels)

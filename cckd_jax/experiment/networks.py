@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from ml_collections import ConfigDict
 
 from cckd_jax import config as settings, data, evaluation, models, training
@@ -23,13 +24,27 @@ from cckd_jax.training import optimizers
 
 
 class Run(NamedTuple):
-    """What all steps of a run share; `teachers` are the settings of each teacher."""
+    """What all steps of a run share; `teachers` and `students` are the settings of each of them."""
 
     config: ConfigDict
     teachers: Sequence[ConfigDict]
     workdir: Path
     dataset: data.Dataset
     devices: Sequence[jax.Device]
+
+    @property
+    def students(self) -> Sequence[ConfigDict]:
+        return settings.students(self.config)
+
+
+def seeds(config: ConfigDict, network_configs: Sequence[ConfigDict]) -> list[int]:
+    """The seed of each network: its own, or the run's for the first and one derived from it for each of the others."""
+    derived = lambda index: int(np.random.SeedSequence([config.seed, index]).generate_state(1)[0])
+    defaults = [config.seed, *(derived(index) for index in range(1, len(network_configs)))]
+    return [
+        default if network_config.seed is None else network_config.seed
+        for network_config, default in zip(network_configs, defaults, strict=True)
+    ]
 
 
 def create_model(config: ConfigDict, network_config: ConfigDict, num_classes: int) -> nn.Module:
@@ -86,6 +101,7 @@ def train_network(
     *,
     method_name: str = 'separate',
     seed: int | None = None,
+    is_student: bool = False,
     labels: np.ndarray | None = None,
     aux: Mapping[str, Any] = MappingProxyType({}),
     live_teachers: Sequence[models.Network] = (),
@@ -95,10 +111,11 @@ def train_network(
     Args:
       run: the run.
       name: name of the folder.
-      network_config: the settings of a teacher, or `config.student`.
+      network_config: the settings of a teacher or a student.
       method: how the network learns, with its learning rate.
       method_name: the method's name in the checkpoint.
       seed: seed of the initial weights and of the example order; the run's if None.
+      is_student: whether its initial weights are those of the student of that seed.
       labels: int `[N]`, which replace those of the training set.
       aux: per-example constants `[N, ...]` that the method reads, by name.
       live_teachers: teachers that run inside the step.
@@ -108,35 +125,15 @@ def train_network(
     folder.mkdir(exist_ok=True)
     seed = config.seed if seed is None else seed
     split = run.dataset.train
-    # A checkpoint is of these images: on others it would resume silently.
-    facts = {
-        **_network_facts(run, network_config),
-        'method': method_name,
-        'gate': method.gate_hyperparameters,
-        'epsilon': method.hyperparameters.get('epsilon'),
-        'train_data': split.fingerprint(),
-    }
+    facts = training_facts(run, network_config, method, method_name)
     if labels is not None:
         facts['label_noise'] = network_config.label_noise
         split = data.Split(split.images, labels)
     module = create_model(config, network_config, run.dataset.num_classes)
     teachers = tuple(teacher.module for teacher in live_teachers)
-    schedule = training.Schedule(
-        network_config.epochs,
-        config.batch_size,
-        seed,
-        method.epoch_subset(split.labels, aux),
-        training.steps_per_call(method, run.devices),
-    )
-    optimizer = optimizers.create(
-        config.optimizer.name,
-        method.learning_rate,
-        schedule=config.optimizer.schedule,
-        steps=schedule.steps,
-        weight_decay=config.optimizer.weight_decay,
-    )
-    # The student and its baseline start from equal weights, for a fair comparison; a teacher does not.
-    key = jax.random.fold_in(jax.random.key(seed), 1 if network_config is config.student else 0)
+    schedule = create_schedule(run, network_config.epochs, seed, method, split, aux)
+    optimizer = create_optimizer(run, method.learning_rate, schedule)
+    key = network_key(seed, is_student=is_student)
     state = training.initial_state(method, module, teachers, optimizer, split, key)
     step = training.choose_step(
         method,
@@ -145,9 +142,7 @@ def train_network(
         optimizer,
         state,
         devices=run.devices,
-        augment=data.augmentation(
-            crop=config.augmentation.crop, flip=config.augmentation.flip, image_shape=run.dataset.image_shape
-        ),
+        augment=create_augmentation(run),
         compaction=config.compaction,
     )
     train_data = training.train_data(split, aux, key, tuple(teacher.variables for teacher in live_teachers))
@@ -173,16 +168,68 @@ def train_network(
     return TrainedNetwork(models.Network(module, variables), meta, rows, np.asarray(participation))
 
 
+def training_facts(run: Run, network_config: ConfigDict, method: Method, method_name: str) -> dict[str, Any]:
+    """Facts that a checkpoint must share with a run that resumes from it."""
+    return {
+        **_network_facts(run, network_config),
+        'method': method_name,
+        'gate': method.gate_hyperparameters,
+        'epsilon': method.hyperparameters.get('epsilon'),
+        # On other images it would resume silently.
+        'train_data': run.dataset.train.fingerprint(),
+    }
+
+
+def create_schedule(
+    run: Run, epochs: int, seed: int, method: Method, split: data.Split, aux: Mapping[str, Any]
+) -> training.Schedule:
+    """The epochs, batches and order of examples of a network, or of several that train together."""
+    subset = method.epoch_subset(split.labels, aux)
+    return training.Schedule(epochs, run.config.batch_size, seed, subset, training.steps_per_call(method, run.devices))
+
+
+def create_optimizer(run: Run, learning_rate: float, schedule: training.Schedule) -> optax.GradientTransformation:
+    """The optimizer of `config.optimizer`."""
+    optimizer = run.config.optimizer
+    return optimizers.create(
+        optimizer.name,
+        learning_rate,
+        schedule=optimizer.schedule,
+        steps=schedule.steps,
+        weight_decay=optimizer.weight_decay,
+    )
+
+
+def create_augmentation(run: Run) -> data.Augment | None:
+    """The augmentation of `config.augmentation`, or None."""
+    augmentation = run.config.augmentation
+    return data.augmentation(crop=augmentation.crop, flip=augmentation.flip, image_shape=run.dataset.image_shape)
+
+
+def network_key(seed: int, *, is_student: bool) -> jax.Array:
+    """The key of a network's initial weights, dropout and augmentation.
+
+    A student and its baseline start from equal weights, for a fair comparison; a teacher does not.
+    """
+    return jax.random.fold_in(jax.random.key(seed), int(is_student))
+
+
 def _validation(run: Run, module: nn.Module) -> Callable[[training.TrainState], dict[str, float]]:
     """Returns the function that measures accuracy on the validation split, if there is one."""
-    validation = run.dataset.validation
-    if not len(validation):
+    if not len(run.dataset.validation):
         return lambda state: {}
+    measure = validation_accuracy(run, module)
+    return lambda state: {'validation_accuracy': measure(state.student)}
+
+
+def validation_accuracy(run: Run, module: nn.Module) -> Callable[[Any], float]:
+    """Returns the function from a network's variables to its accuracy on the validation split."""
+    validation = run.dataset.validation
     predict = evaluation.make_predict(module, devices=run.devices)
 
-    def measure(state: training.TrainState) -> dict[str, float]:
-        logits = predict(jax.device_get(state.student), validation.images)
-        return {'validation_accuracy': float(evaluation.correct(logits, validation.labels).mean())}
+    def measure(variables: Any) -> float:
+        logits = predict(jax.device_get(variables), validation.images)
+        return float(evaluation.correct(logits, validation.labels).mean())
 
     return measure
 

@@ -22,11 +22,13 @@ def check(config: ConfigDict, method: Method, teacher_configs: Sequence[ConfigDi
             f'evaluate.faithfulness=true certifies networks in float32, and precision={config.precision}; set one of '
             'them otherwise'
         )
-    if config.evaluate.faithfulness and len(teacher_configs) > 1:
+    if config.evaluate.faithfulness and len(teacher_configs) != 1:
         raise InputError(
             f'evaluate.faithfulness=true compares a student with one teacher, and num_teachers={len(teacher_configs)}; '
             'set evaluate.faithfulness=false'
         )
+    if not teacher_configs:
+        return
     source = settings.logits_source(teacher_configs[0])
     if source and config.evaluate.faithfulness:
         raise InputError(
@@ -44,7 +46,7 @@ def check_layers(run: Run, method: Method) -> None:
     """Raises InputError for a network that the run bounds and that has a layer without a rule."""
     config = run.config
     bounds_pair = 'bounds' in method.hyperparameters or config.evaluate.faithfulness
-    bounded = [('student', config.student)] if bounds_pair else []
+    bounded = [('student', student_config) for student_config in run.students] if bounds_pair else []
     for name, teacher_config in zip(names(len(run.teachers)), run.teachers, strict=True):
         if bounds_pair or 'bounds' in resolve_method(teacher_config).hyperparameters:
             bounded.append((name, teacher_config))

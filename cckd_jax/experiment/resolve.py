@@ -4,7 +4,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from cckd_jax import methods
+from cckd_jax import config as settings, methods
 from cckd_jax.errors import InputError
 from cckd_jax.methods import Method
 
@@ -24,11 +24,14 @@ def resolve_method(config: ConfigDict) -> Method:
         method = method.with_gate(methods.get_gate(config.gate))
     elif config.self_regulate is not None:
         method = method.with_gate(methods.SELF_REGULATED if config.self_regulate else None)
+    if method.teachers == 'optional':
+        method = dataclasses.replace(method, teachers='one' if config.num_teachers else 'none', check=False)
     if config.recheck:
         method = _rechecked(config, method)
     values = {name: config.get(name) for name in method.hyperparameters}
     method = method.override(**{name: value for name, value in values.items() if value is not None})
-    return dataclasses.replace(method, learning_rate=config.student.learning_rate or method.learning_rate, check=False)
+    student = settings.students(config)[0] if config.num_students == 1 else config.student
+    return dataclasses.replace(method, learning_rate=student.learning_rate or method.learning_rate, check=False)
 
 
 def baseline_method(config: ConfigDict) -> Method:

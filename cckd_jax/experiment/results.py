@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,7 +34,7 @@ def measure(run: FinishedRun) -> Results:
         else:
             _check_json(name, section)
             results[name] = section
-    networks = [*run.teachers.networks, run.student]
+    networks = [*run.teachers.networks, *run.students]
     if run.baseline is not run.student:
         networks.append(run.baseline)
     training = sum(network.seconds for network in networks if network is not None)
@@ -92,7 +93,9 @@ def summary(results: Results) -> str:
     """The result in a line for the terminal."""
     (student, alone) = (results['student'], results['separate']['test_accuracy'])
     text = (
-        f'student: {student["test_accuracy"]:.2%} test accuracy from {student["share_used"]:.2%} of the presentations'
+        f'{"students" if isinstance(student["model"], list) else "student"}: '
+        f'{markdown.cell(student["test_accuracy"], ".2%")} test accuracy from '
+        f'{markdown.cell(student["share_used"], ".2%")} of the presentations'
     )
     return text if alone is None else f'{text}; trained alone: {alone:.2%} from all of them'
 
@@ -115,15 +118,17 @@ def _facts(run: FinishedRun) -> dict[str, Any]:
     }
 
 
-def _settings(results: Results) -> str:
+def _settings(results: Mapping[str, Any]) -> str:
     student = results['student']
+    several = isinstance(student['model'], list)
+    (students, epochs) = ('students', student['epochs'][0]) if several else ('student', student['epochs'])
     rows = [
         ['hyper-parameters', markdown.settings(results['hyperparameters'])],
-        ['epochs', f'{epochs_text(results["teacher"])}, student {student["epochs"]}'],
+        ['epochs', f'{epochs_text(results["teacher"])}, {students} {epochs}'],
         ['device', results['device']],
         ['versions', markdown.settings(results['versions'])],
         ['commit', results['commit'] or 'not in a git checkout'],
-        ['seconds', f'{results["seconds"]:,.0f} in total; student {student["seconds"]:,.0f}'],
+        ['seconds', f'{results["seconds"]:,.0f} in total; {students} {markdown.cell(student["seconds"], ",.0f")}'],
     ]
     return '\n\n'.join(
         [

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from cckd_jax import config as settings, config_check, data, evaluators, models, training
 from cckd_jax.console import log
 from cckd_jax.evaluators import FinishedRun, Results, Significance, Teachers, TrainedNetwork
-from cckd_jax.experiment import networks, preflight, significance, teachers
+from cckd_jax.experiment import networks, preflight, significance, students, teachers
 from cckd_jax.experiment.networks import Run
 from cckd_jax.experiment.resolve import baseline_method, resolve_method
 from cckd_jax.experiment.results import measure, read, summary, write_report
@@ -82,11 +82,12 @@ def check(config: ConfigDict) -> Method:
     optimizers.create(optimizer.name, 1e-3, schedule=optimizer.schedule, steps=1, weight_decay=optimizer.weight_decay)
     teacher_configs = settings.teachers(config)
     teachers.check(config, method, teacher_configs)
+    students.check(config, method)
     significance.check(config, method)
     preflight.check(config, method, teacher_configs)
     evaluators.check(config.evaluate)
     teacher_networks = [teacher for teacher in teacher_configs if not settings.logits_source(teacher)]
-    for network_config in (config.student, *teacher_networks):
+    for network_config in (*settings.students(config), *teacher_networks):
         networks.create_model(config, network_config, num_classes=2)
     return method
 
@@ -96,9 +97,9 @@ def _walk(run: Run, method: Method) -> Results:
     _record_settings(run, method, pretrained)
     teachers = train_teachers(run, pretrained)
     counts = count_significance(run, method, pretrained, teachers)
-    student = distil(run, method, teachers, counts)
-    baseline = train_baseline(run, pretrained, student)
-    results = evaluate(run, method, teachers, student, baseline, counts)
+    trained = distil(run, method, teachers, counts)
+    baseline = train_baseline(run, pretrained, trained[0])
+    results = evaluate(run, method, teachers, trained, baseline, counts)
     report = write_report(run.workdir, results)
     log(summary(results))
     log(f'the report is in {report}')
@@ -113,22 +114,23 @@ def load_pretrained(run: Run, method: Method) -> Pretrained:
     """
     config, dataset = run.config, run.dataset
     loaded = teachers.load_pretrained(run)
-    configs = [config.student]
+    configs = list(run.students)
     configs += [
         teacher for teacher, source in zip(run.teachers, loaded, strict=True) if not isinstance(source, TeacherOutputs)
     ]
     modules = [networks.create_model(config, network_config, dataset.num_classes) for network_config in configs]
     for network_config, module in zip(configs, modules, strict=True):
         models.check_image_shape(network_config.model, module, dataset.image_shape, dataset.num_classes)
-    teachers.check_features(run, method, modules[0], modules[1:])
+    teachers.check_features(run, method, modules[0], modules[len(run.students) :])
     preflight.check_layers(run, method)
+    students.check_memory(run, method)
 
     baseline = None
     if config.attack.checkpoint:
-        baseline = networks.restore(run, config.attack.checkpoint, config.student, method='separate')
+        baseline = networks.restore(run, config.attack.checkpoint, run.students[0], method='separate')
     counts = None
-    if loaded[0] is not None or config.significance.file:
-        first = loaded[0]
+    first = loaded[0] if loaded else None
+    if first is not None or config.significance.file:
         counts = significance.load_or_count(run, method, None if isinstance(first, TeacherOutputs) else first)
     return Pretrained(loaded, baseline, counts)
 
@@ -147,25 +149,24 @@ def count_significance(run: Run, method: Method, pretrained: Pretrained, teacher
     Raises:
       InputError: the method needs counts that the teacher does not have, or the workdir holds other counts.
     """
-    counts = pretrained.significance or significance.load_or_count(run, method, teachers.networks[0])
+    counts = pretrained.significance
+    if counts is None and teachers.networks:
+        counts = significance.load_or_count(run, method, teachers.networks[0])
     if counts is not None:
         significance.save_counts(run, counts)
     return counts
 
 
-def distil(run: Run, method: Method, trained: Teachers, counts: Significance | None) -> TrainedNetwork:
-    """Trains the student."""
-    config = run.config
+def distil(run: Run, method: Method, trained: Teachers, counts: Significance | None) -> tuple[TrainedNetwork, ...]:
+    """Trains the student, or several of them together."""
     (aux, live) = teachers.student_aux(run, method, trained)
     if method.weighting is not None and counts is not None:
         aux['significance'] = significance.weights(run, counts)
-    return networks.train_network(
-        run, 'student', config.student, method, method_name=config.method, aux=aux, live_teachers=live
-    )
+    return students.train(run, method, method_name=run.config.method, aux=aux, live_teachers=live)
 
 
 def train_baseline(run: Run, pretrained: Pretrained, student: TrainedNetwork) -> TrainedNetwork | None:
-    """Trains the student without a teacher.
+    """Trains the student without a teacher, of several students the first.
 
     Returns:
       The trained network; the distilled student itself if its method is the baseline's; None if the run omits it.
@@ -178,14 +179,15 @@ def train_baseline(run: Run, pretrained: Pretrained, student: TrainedNetwork) ->
         return student
     if not config.separate.enabled:
         return None
-    return networks.train_network(run, 'separate', config.student, baseline)
+    (student_config, seed) = (run.students[0], networks.seeds(config, run.students)[0])
+    return networks.train_network(run, 'separate', student_config, baseline, seed=seed, is_student=True)
 
 
 def evaluate(
     run: Run,
     method: Method,
     teachers: Teachers,
-    student: TrainedNetwork,
+    trained: tuple[TrainedNetwork, ...],
     baseline: TrainedNetwork | None,
     counts: Significance | None,
 ) -> Results:
@@ -198,7 +200,7 @@ def evaluate(
             devices=run.devices,
             method=method,
             teachers=teachers,
-            student=student,
+            students=trained,
             baseline=baseline,
             significance=counts,
         )

@@ -30,6 +30,10 @@ _NAMES = ('index', 'label', 'count', 'epochs', 'key')
 def check(config: ConfigDict, method: Method) -> None:
     """Raises InputError if the settings alone show that the method needs significance and nothing provides it."""
     lookup(selection.NORMALIZATIONS, config.significance.normalization, 'significance.normalization')
+    if config.num_teachers == 0 and (config.significance.file or method.weighting is not None):
+        raise InputError(
+            'the significance of samples is reported beside a teacher, and num_teachers=0; set --config.num_teachers=1'
+        )
     if method.weighting is None or config.significance.file:
         return
     teacher = settings.teachers(config)[0]

@@ -16,7 +16,7 @@ from cckd_jax.console import log
 from cckd_jax.errors import InputError, lookup
 from cckd_jax.evaluators import Teachers, TrainedNetwork
 from cckd_jax.experiment import networks
-from cckd_jax.experiment.networks import Run
+from cckd_jax.experiment.networks import Run, seeds
 from cckd_jax.methods import METHODS, ROBUST_TRAINING, SELF_REGULATED, SPARSE, Method
 from cckd_jax.models import Network
 from cckd_jax.paths import expand
@@ -57,23 +57,16 @@ def resolve_method(teacher_config: ConfigDict) -> Method:
     return dataclasses.replace(method.override(**values), learning_rate=teacher_config.learning_rate, check=False)
 
 
-def seeds(config: ConfigDict, teacher_configs: Sequence[ConfigDict]) -> list[int]:
-    """The seed of each teacher: its own, or the run's for the first and one derived from it for each of the others."""
-    derived = lambda index: int(np.random.SeedSequence([config.seed, index]).generate_state(1)[0])
-    defaults = [config.seed, *(derived(index) for index in range(1, len(teacher_configs)))]
-    return [
-        default if teacher_config.seed is None else teacher_config.seed
-        for teacher_config, default in zip(teacher_configs, defaults, strict=True)
-    ]
-
-
 def check(config: ConfigDict, method: Method, teacher_configs: Sequence[ConfigDict]) -> None:
     """Raises InputError if the settings alone show that the method and the teachers do not go together."""
     count = len(teacher_configs)
-    if method.teachers == 'several' and count == 1:
+    if method.teachers == 'several' and count < 2:
         raise InputError(
-            f'{config.method} needs several teachers, and num_teachers=1; set --config.num_teachers=3, for example'
+            f'{config.method} needs several teachers, and num_teachers={count}; set --config.num_teachers=3, for '
+            'example'
         )
+    if method.teachers == 'one' and count == 0:
+        raise InputError(f'{config.method} needs a teacher, and num_teachers=0; set --config.num_teachers=1')
     if method.teachers == 'one' and count > 1:
         several = ', '.join(name for name, row in METHODS.items() if row.teachers == 'several')
         raise InputError(
@@ -100,7 +93,7 @@ def check_features(run: Run, method: Method, student: nn.Module, teachers: Seque
     if method.matched_features is None:
         return
     stage = method.matched_features.stage
-    for network_config, module in zip([run.config.student, *run.teachers], [student, *teachers], strict=True):
+    for network_config, module in zip([run.students[0], *run.teachers], [student, *teachers], strict=True):
         shapes: tuple[tuple[int, ...], ...] = ()
         if isinstance(module, models.Classifier):
             shapes = models.feature_shapes(module, run.dataset.image_shape)
@@ -160,6 +153,8 @@ def train_teachers(run: Run, pretrained: Sequence[Loaded]) -> Teachers:
       run: the run.
       pretrained: what `load_pretrained` returned.
     """
+    if not run.teachers:
+        return Teachers((), _no_outputs(run))
     teachers: list[TrainedNetwork | TeacherOutputs] = []
     teacher_seeds = seeds(run.config, run.teachers)
     for name, teacher_config, seed, loaded in zip(
@@ -248,6 +243,10 @@ def _outputs(run: Run, teacher: TrainedNetwork | TeacherOutputs) -> TeacherOutpu
     splits = (run.dataset.train, run.dataset.test)
     (train, test) = (predict(teacher.network.variables, split.images)[:, None] for split in splits)
     return TeacherOutputs(train, test)
+
+
+def _no_outputs(run: Run) -> TeacherOutputs:
+    return TeacherOutputs(np.zeros((len(run.dataset.train), 0, run.dataset.num_classes), np.float32), None)
 
 
 def _cached_in_workdir(run: Run, depends_on: Any, compute: Callable[[], TeacherOutputs]) -> TeacherOutputs:

@@ -5,12 +5,15 @@ training loop knows no method by name.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+import jax
+
+from cckd_jax import losses
 from cckd_jax.errors import InputError
 from cckd_jax.imports import resolve
-from cckd_jax.methods import cckd, multi_teacher, robust
+from cckd_jax.methods import cckd, multi_teacher, online, robust
 from cckd_jax.methods.cckd import BY_SIGNIFICANCE, SELF_REGULATED, SELF_REGULATED_RECHECK
 from cckd_jax.methods.inputs import (
     Batch as Batch,
@@ -37,6 +40,8 @@ _TAU = {'temperature': 20.0}
 _KD = {**_TAU, 'hard_weight': 0.3}
 _CCKD = {**_TAU, 'confidence_temperature': None}
 _SEVERAL = {'temperature': 4.0, 'soft_weight': 1.0, 'hard_weight': 1.0}
+_MUTUAL = {'soft_weight': 1.0, 'hard_weight': 1.0}
+_ONLINE = {**_CCKD, 'gamma': 1.0, 'teacher_prior': 1.0, 'include_self': False, 'relative_trust': False}
 _EPSILON = {'epsilon': 8 / 255}
 _SEARCH = {**_EPSILON, 'attack_steps': 10}
 _RAMP = {'warm_up': 0, 'ramp': 10}
@@ -46,9 +51,25 @@ SPARSE = {'margin_temperature': 1.0}
 
 _row = functools.partial(Method, check=False)
 
+
+def _kdcl(combine: Callable[[jax.Array, jax.Array], jax.Array]) -> Method:
+    (loss, measures) = online.kdcl(combine)
+    values = {'temperature': 2.0, **_MUTUAL}
+    return _row(loss, values, measures=measures, teachers='none', peers=True, learning_rate=1e-3)
+
+
+_cckd_online = functools.partial(
+    _row,
+    measures=online.cckd_measures,
+    teacher_weights=online.source_weights,
+    teachers='optional',
+    peers=True,
+)
+
 # Loss, weights and normalization of significance, regulated and hybrid are our interpretation of the abstract of
 # arXiv:2102.07125; the two faithful methods are our interpretation of the abstract of arXiv:2306.04431.
-# The robust methods learn at 1e-3 with Adam, which is our choice: their papers use SGD at 0.1.
+# The robust methods, dml and kdcl learn at 1e-3 with Adam, which is our choice: their papers use SGD at 0.1.
+# CCKD among students (cckd_online) is our proposal.
 METHODS: Mapping[str, Method] = {
     'separate': _row(cckd.cross_entropy, teachers='none', learning_rate=1e-3),
     'kd': _row(cckd.kd, _KD),
@@ -115,6 +136,20 @@ METHODS: Mapping[str, Method] = {
         live_teacher=True,
         learning_rate=1e-3,
     ),
+    'dml': _row(
+        online.dml,
+        {'temperature': 1.0, **_MUTUAL},
+        measures=online.dml_measures,
+        teachers='none',
+        peers=True,
+        learning_rate=1e-3,
+    ),
+    'kdcl_naive': _kdcl(losses.kdcl_naive),
+    'kdcl_minlogit': _kdcl(losses.kdcl_minlogit),
+    'kdcl_linear': _kdcl(losses.kdcl_linear),
+    'cckd_online_t': _cckd_online(online.cckd_online_t, {**_ONLINE, 'hard_weight': 0.0}),
+    'cckd_online_l': _cckd_online(online.cckd_online_l, _ONLINE),
+    'cckd_online_t_reg': _cckd_online(online.cckd_online_t, {**_ONLINE, 'hard_weight': 0.0}, gate=SELF_REGULATED),
 }
 
 # Robust training from labels, for robust teachers. The ramp is ours: without it a LeNet-5 never leaves the loss of

@@ -94,6 +94,8 @@ class Inputs(NamedTuple):
       outputs: the student's forward pass; None in `perturb`.
       perturbed: the images that `perturb` returned, or None.
       kept: bool `[B]`, the gate's decision, which columns read as `keep`; None in `perturb` and in the gate.
+      peer: index of the student in training among those that train together, 0 if it trains alone.
+      group: float `[K, B, C]`, the logits of all students that train together, with no gradient; None for one student.
       records: the method's per-example records, `[B, ...]` by name, as they were before this step.
       mean: `[B, ...] -> [...]`, the mean over the kept examples of all devices, with no gradient; in the columns
         after the gate.
@@ -111,6 +113,8 @@ class Inputs(NamedTuple):
     kept: jax.Array | None = None
     records: Mapping[str, jax.Array] = MappingProxyType({})
     mean: Callable[[jax.Array], jax.Array] = _no_mean
+    peer: int = 0
+    group: jax.Array | None = None
 
     @property
     def images(self) -> jax.Array:
@@ -130,6 +134,13 @@ class Inputs(NamedTuple):
         return self.outputs.logits
 
     @property
+    def peer_logits(self) -> jax.Array:
+        """The logits of all students, `[K, B, C]`; gradients flow into those of this student alone, at `peer`."""
+        if self.group is None:
+            raise InputError('it reads the logits of other students; set peers=True in the row')
+        return self.group.at[self.peer].set(self.logits)
+
+    @property
     def adapted(self) -> Any:
         """The student's features as the adapter maps them to each teacher's shape."""
         if self.outputs is None or self.outputs.adapted is None:
@@ -147,6 +158,11 @@ class Inputs(NamedTuple):
     def teacher_logits(self) -> jax.Array:
         """The first teacher's logits, `[B, C]`."""
         return self._aux('teacher_logits', "teachers='one'")[:, 0]
+
+    @property
+    def optional_teacher_logits(self) -> jax.Array | None:
+        """The first teacher's logits, `[B, C]`, or None in a run without a teacher."""
+        return self.teacher_logits if 'teacher_logits' in self.batch.aux else None
 
     @property
     def all_teacher_logits(self) -> jax.Array:

@@ -15,6 +15,7 @@ from cckd_jax.methods.inputs import Batch, Hyperparameters, Inputs
 from cckd_jax.methods.validation import validate
 
 Column = Callable[[Inputs], jax.Array]
+Measures = Callable[[Inputs], Mapping[str, jax.Array]]
 Schedule = Callable[[jax.Array, Hyperparameters], jax.Array]
 
 
@@ -99,7 +100,10 @@ class Method:
       weighting: with what weight.
       features: feature maps to match.
       teacher_weights: `inputs -> {name: [K, B]}`, weights of the teachers; only reported.
-      teachers: how many teachers the method takes.
+      measures: `inputs -> {name: float [B]}`, whose means over the presented examples become columns of
+        `metrics.jsonl`; only reported.
+      teachers: how many teachers the method takes; `optional` is one or none.
+      peers: whether the method trains several students, which read the logits of each other.
       live_teacher: whether columns call `inputs.teachers`.
       schedules: hyper-parameters that grow, by name: `(epoch, hyper) -> factor`.
       records: per-example arrays in the train state, by name.
@@ -123,7 +127,9 @@ class Method:
     weighting: Weighting | None = None
     features: FeatureMatching | None = None
     teacher_weights: Callable[[Inputs], Mapping[str, jax.Array]] | None = None
-    teachers: Literal['none', 'one', 'several'] = 'one'
+    measures: Measures | None = None
+    teachers: Literal['none', 'one', 'optional', 'several'] = 'one'
+    peers: bool = False
     live_teacher: bool = False
     schedules: Mapping[str, Schedule] = dataclasses.field(default_factory=dict)
     records: Mapping[str, Record] = dataclasses.field(default_factory=dict)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from cckd_jax.methods.method import Method, Schedule
 
 _BATCH, _CLASSES, _SHAPE = 4, 10, (8, 8, 1)
+_TEACHERS = {'none': 0, 'one': 1, 'optional': 1, 'several': 3}
+_COLUMNS = ('loss', 'perturb', 'gate', 'weighting', 'features', 'teacher_weights', 'measures')
 
 # Names that each column reads, by the columns and names of the row: values do not change what is checked.
 _CHECKED: dict[Any, Mapping[str, frozenset[str]]] = {}
@@ -51,8 +53,9 @@ def validate(method: 'Method') -> Mapping[str, frozenset[str]]:
     """
     _check_names(method)
     key = (
-        *(getattr(method, name) for name in ('loss', 'perturb', 'gate', 'weighting', 'features', 'teacher_weights')),
+        *(getattr(method, name) for name in _COLUMNS),
         method.teachers,
+        method.peers,
         method.live_teacher,
         tuple(method.schedules.items()),
         tuple((name, record.update, record.shape) for name, record in method.records.items()),
@@ -64,8 +67,8 @@ def validate(method: 'Method') -> Mapping[str, frozenset[str]]:
 
 
 def _check_names(method: 'Method') -> None:
-    if method.teachers not in ('none', 'one', 'several'):
-        raise InputError(f"teachers={method.teachers!r} of the method must be 'none', 'one' or 'several'")
+    if method.teachers not in _TEACHERS:
+        raise InputError(f'teachers={method.teachers!r} of the method must be one of {", ".join(map(repr, _TEACHERS))}')
     for name in method.schedules:
         if name not in method.hyperparameters:
             raise InputError(f'the method schedules {name!r}, which is none of its hyper-parameters')
@@ -84,7 +87,7 @@ def _reads(method: 'Method') -> Mapping[str, frozenset[str]]:
     if method.features is not None:
         reads['features'] = {method.features.weight}
     (module, variables) = _probe()
-    count = {'none': 0, 'one': 1, 'several': 3}[method.teachers]
+    count = _TEACHERS[method.teachers]
 
     def columns(variables: Any, batch: Batch, records: Any) -> dict[str, Any]:
         inputs = _inputs(method, module, count, variables, batch, records)
@@ -111,6 +114,9 @@ def _reads(method: 'Method') -> Mapping[str, frozenset[str]]:
         run('loss', method.loss, inputs)
         if method.teacher_weights is not None:
             run('teacher_weights', method.teacher_weights, inputs)
+        if method.measures is not None:
+            for name, values in run('measures', method.measures, inputs).items():
+                results[f'measures[{name!r}]'] = values
         for name, record in method.records.items():
             run(f'records[{name!r}]', record.update, inputs)
         if method.weighting is not None:
@@ -146,6 +152,7 @@ def _inputs(method, module: nn.Module, count: int, variables: Any, batch: Batch,
         keys=jax.random.split(jax.random.key(0), _BATCH),
         outputs=Outputs(network(batch.image), features, adapted),
         records=records,
+        group=jnp.stack([network(batch.image)] * 2) if method.peers else None,
     )
 
 
@@ -181,6 +188,7 @@ def _check_shapes(method: 'Method', results: Mapping[str, Any]) -> None:
         'gate.next_epoch': ((_BATCH,), jnp.integer),
         'weighting': ((_BATCH,), jnp.floating),
         'perturb': ((_BATCH, *_SHAPE), jnp.floating),
+        **{name: ((_BATCH,), jnp.floating) for name in results if name.startswith('measures[')},
         **{f'records[{name!r}]': ((_BATCH, *r.shape), r.dtype) for name, r in method.records.items()},
     }
     for name, (shape, kind) in expected.items():

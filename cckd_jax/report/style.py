@@ -9,19 +9,23 @@ from matplotlib.ticker import MaxNLocator
 
 # The palette of Okabe and Ito, whose colours stay distinct with any colour vision.
 COLORS = {'teacher': '#0072B2', 'student': '#D55E00', 'separate': '#009E73', 'threshold': '#555555'}
+# Students that train together; the first has the colour of a single student.
+STUDENT_COLORS = ('#D55E00', '#56B4E9', '#CC79A7', '#E69F00', '#000000', '#F0E442', '#999999', '#005A3C')
 TEACHER_COLORS = ('#0072B2', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#F0E442', '#999999', '#005A3C')
 LABELS = {'teacher': 'teacher', 'student': 'student', 'separate': 'student alone'}
 
 
 def color(name: str) -> str:
-    """The colour of a network: `teacher`, `teacher_2`, `student` or `separate`.
+    """The colour of a network: `teacher`, `teacher_2`, `student`, `student_2` or `separate`.
 
     >>> color('teacher_1')
     '#CC79A7'
     """
     if name in COLORS:
         return COLORS[name]
-    return TEACHER_COLORS[int(name.removeprefix('teacher_')) % len(TEACHER_COLORS)]
+    (kind, _, index) = name.partition('_')
+    colors = STUDENT_COLORS if kind == 'student' else TEACHER_COLORS
+    return colors[int(index) % len(colors)]
 
 
 def label(name: str) -> str:

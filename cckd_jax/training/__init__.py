@@ -18,6 +18,8 @@ from cckd_jax.training.loop import (
     check_batch as check_batch,
     train as train,
 )
+from cckd_jax.training.peer_checkpoints import PeerCheckpoints as PeerCheckpoints
+from cckd_jax.training.peers import PeerState as PeerState, make_peer_step as make_peer_step
 from cckd_jax.training.state import (
     TrainData as TrainData,
     TrainState as TrainState,
@@ -27,3 +29,4 @@ from cckd_jax.training.state import (
 )
 from cckd_jax.training.step import Step as Step, make_step as make_step
 from cckd_jax.training.teacher_outputs import write_logits as write_logits
+from cckd_jax.training.totals import PeerTotals as PeerTotals

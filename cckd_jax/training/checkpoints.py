@@ -86,16 +86,20 @@ class Checkpoints:
                 ),
             )
 
-    def describe(self) -> str:
-        """Returns a phrase that names the newest checkpoint."""
+    def wait(self) -> None:
+        """Waits until the last checkpoint is complete."""
         with io.write_errors(self._folder):
             self._manager.wait_until_finished()
+
+    def describe(self) -> str:
+        """Returns a phrase that names the newest checkpoint."""
+        self.wait()
         newest = self._manager.latest_step()
         if newest is None:
             return 'there is no checkpoint yet'
         return f'the last good checkpoint, after epoch {newest - 1}, is kept in {self._folder / str(newest)}'
 
-    def restore(self, state: TrainState) -> tuple[TrainState, list[dict[str, Any]]]:
+    def restore(self, state: TrainState, *, at_most: int | None = None) -> tuple[TrainState, list[dict[str, Any]]]:
         """Returns the state and the rows, one per epoch, of the newest readable checkpoint.
 
         Without one, returns the argument and no rows. A damaged checkpoint is moved aside with a message, so that its
@@ -103,6 +107,7 @@ class Checkpoints:
 
         Args:
           state: a state of the same structure.
+          at_most: epochs of the newest checkpoint that counts; newer ones are deleted. None: all count.
 
         Raises:
           InputError: the checkpoint is of another network, of other data, or of a version that stored no rows.
@@ -110,6 +115,10 @@ class Checkpoints:
         structure = jax.tree.map(_abstract, {'variables': state.student, 'training': _without_student(state)})
         for epochs in sorted(self._manager.all_steps(), reverse=True):
             path = self._folder / str(epochs)
+            if at_most is not None and epochs > at_most:
+                log(f'deleting checkpoint {path}: a student that trains together with this one has no such checkpoint')
+                self._manager.delete(epochs)
+                continue
             if (path / 'meta').is_dir() and not (path / 'rows').exists():
                 raise InputError(
                     f'the checkpoint {path} has no rows: an earlier version wrote it; give another --workdir'

@@ -1,20 +1,46 @@
 """The training loop: epochs, metrics fetched one step late, and checkpoints. It knows no method by name."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cckd_jax.data import epoch_batches
 from cckd_jax.errors import InputError
-from cckd_jax.training.checkpoints import Checkpoints
-from cckd_jax.training.state import TrainData, TrainState, replicate
-from cckd_jax.training.step import Step
+from cckd_jax.training.state import TrainData, replicate
+from cckd_jax.training.step import Metrics
+from cckd_jax.training.totals import EpochTotals, Row, Totals
 
-Row = dict[str, Any]
+# The state of one network, or of several that train together.
+State = TypeVar('State', bound='LoopState')
+
+
+class LoopState(Protocol):
+    """What the loop needs of a state, a pytree: `TrainState` or `PeerState`."""
+
+    @property
+    def params(self) -> Any: ...
+
+    @property
+    def records(self) -> Mapping[str, Any]: ...
+
+    def at_epoch(self, epoch: int, devices: Sequence[jax.Device]) -> Any:
+        """The state at the start of an epoch."""
+
+
+class StateCheckpoints(Protocol[State]):
+    """What the loop needs of checkpoints: `Checkpoints` or `PeerCheckpoints`."""
+
+    def save(self, state: State, rows: Sequence[Row]) -> None:
+        """Starts to write the state after `len(rows)` epochs."""
+
+    def restore(self, state: State) -> tuple[State, list[Row]]:
+        """The state and the rows of the newest checkpoint; the argument and no rows without one."""
+
+    def describe(self) -> str:
+        """A phrase that names the newest checkpoint."""
 
 
 class Observer(Protocol):
@@ -58,21 +84,22 @@ class NonFiniteLoss(InputError):
 
 
 def train(
-    step: Step,
-    state: TrainState,
+    step: Callable[[State, TrainData, Any], tuple[State, Metrics]],
+    state: State,
     data: TrainData,
     schedule: Schedule,
     *,
-    checkpoints: Checkpoints,
+    checkpoints: StateCheckpoints[State],
     observers: Sequence[Observer],
     devices: Sequence[jax.Device],
-    measures: Callable[[TrainState], Row] = lambda state: {},
+    measures: Callable[[State], Row] = lambda state: {},
     save_seconds: float = 10.0,
-) -> tuple[TrainState, list[Row]]:
+    totals: Callable[[], EpochTotals] = Totals,
+) -> tuple[State, list[Row]]:
     """Trains to the end of the schedule, and resumes from the newest checkpoint if there is one.
 
     Args:
-      step: of `make_step`, for the same devices.
+      step: of `make_step` or `make_peer_step`, for the same devices.
       state: the initial state, if there is no checkpoint.
       data: the training set.
       schedule: epochs, batch size, seed, and the examples of an epoch.
@@ -82,6 +109,7 @@ def train(
       devices: hold the replicated state; the batch is split over them.
       measures: `state -> columns`, further columns of an epoch's row, such as the accuracy on held-out data.
       save_seconds: time between checkpoints, in seconds; 0 saves after every epoch.
+      totals: makes the sums of an epoch, for one network or for several.
 
     Returns:
       The trained state, and one row per epoch.
@@ -99,9 +127,9 @@ def train(
     state, data = replicate(state, devices), replicate(data, devices)
     saved = time.monotonic()
     for epoch in range(len(rows), schedule.epochs):
-        state = state.replace(epoch=replicate(jnp.int32(epoch), devices))
+        state = state.at_epoch(epoch, devices)
         started = time.monotonic()
-        totals = _Totals(checkpoints)
+        sums = _Steps(totals(), checkpoints)
         pending = None
         subset = schedule.subset
         if 'next_epoch' in state.records:
@@ -111,18 +139,19 @@ def train(
             # Fetching the previous call's metrics lets the devices run ahead by one call and no more: XLA:CPU deadlocks
             # when hundreds of collective steps are queued.
             if pending is not None:
-                totals.add(epoch, jax.device_get(pending), observers)
+                sums.add(epoch, jax.device_get(pending), observers)
             pending = metrics
         if pending is not None:
-            totals.add(epoch, jax.device_get(pending), observers)
-        row = totals.row(epoch, len(schedule.subset)) | measures(state) | {'epoch_seconds': time.monotonic() - started}
+            sums.add(epoch, jax.device_get(pending), observers)
+        columns = measures(state) | {'epoch_seconds': time.monotonic() - started}
+        row = sums.totals.row(epoch, len(schedule.subset), columns)
         rows.append(row)
         for observer in observers:
             observer.epoch(row)
         last = epoch + 1 == schedule.epochs
         if last or time.monotonic() - saved >= save_seconds:
             if not _all_finite(state.params):
-                raise _diverged(epoch, totals.steps, checkpoints)
+                raise _diverged(epoch, sums.steps, checkpoints)
             checkpoints.save(state, rows)
             saved = time.monotonic()
     return state, rows
@@ -139,13 +168,12 @@ def _dispatches(schedule: Schedule, subset: np.ndarray, epoch: int, devices: int
         yield from (np.swapaxes(group, 0, 1) for group in np.array_split(np.stack(batches), calls))
 
 
-class _Totals:
-    """Sums over the steps of one epoch."""
+class _Steps:
+    """Passes the metrics of each step of one epoch on, and stops at the first that is not finite."""
 
-    def __init__(self, checkpoints: Checkpoints):
+    def __init__(self, totals: EpochTotals, checkpoints: StateCheckpoints[Any]):
         self._checkpoints = checkpoints
-        self._sums = {'loss': 0.0, 'presented': 0, 'kept': 0, 'correct': 0}
-        self._teacher_weights: dict[str, np.ndarray] = {}
+        self.totals = totals
         self.steps = 0
 
     def add(self, epoch: int, metrics: dict[str, Any], observers: Sequence[Observer]) -> None:
@@ -160,36 +188,9 @@ class _Totals:
         self.steps += 1
         if not metrics['finite']:
             raise _diverged(epoch, self.steps, self._checkpoints)
-        kept = int(metrics['kept'])
-        self._sums['loss'] += float(metrics['loss']) * kept
-        self._sums['kept'] += kept
-        self._sums['presented'] += int(metrics['presented'])
-        self._sums['correct'] += int(metrics['correct'])
-        for name, values in metrics.get('teacher_weights', {}).items():
-            self._teacher_weights[name] = self._teacher_weights.get(name, 0) + np.asarray(values, np.float64)
+        self.totals.add(metrics)
         for observer in observers:
             observer.step(epoch, metrics)
-
-    def row(self, epoch: int, presented: int) -> Row:
-        sums = self._sums
-        row: Row = {
-            'epoch': epoch,
-            'loss': sums['loss'] / sums['kept'] if sums['kept'] else None,
-            'train_accuracy': sums['correct'] / sums['presented'] if sums['presented'] else None,
-            'kept_share': sums['kept'] / presented,
-            'samples_used': sums['kept'],
-            'samples_looked_at': sums['presented'],
-            'samples_presented': presented,
-        }
-        if self._teacher_weights:
-            row['teacher_shares'] = {name: _relative(sums) for name, sums in self._teacher_weights.items()}
-        return row
-
-
-def _relative(sums: np.ndarray) -> dict[str, Any]:
-    """Normalized weights of the teachers, overall and by class, from sums `[C, K]`; None where no example was kept."""
-    relative = lambda values: [round(float(value), 5) for value in values / values.sum()] if values.sum() else None
-    return {'overall': relative(sums.sum(0)), 'by_class': [relative(row) for row in sums]}
 
 
 def check_batch(batch_size: int, examples: int, devices: Sequence[jax.Device]) -> None:
@@ -210,7 +211,7 @@ def _all_finite(tree: Any) -> bool:
     return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree))
 
 
-def _diverged(epoch: int, step: int, checkpoints: Checkpoints) -> NonFiniteLoss:
+def _diverged(epoch: int, step: int, checkpoints: StateCheckpoints[Any]) -> NonFiniteLoss:
     return NonFiniteLoss(
         f'the loss or a weight became NaN or infinite in epoch {epoch}, step {step} of it; {checkpoints.describe()}; '
         'lower the learning rate, or raise the temperature, in a new workdir'

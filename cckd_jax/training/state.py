@@ -35,6 +35,10 @@ class TrainState(flax.struct.PyTreeNode):
     opt_state: optax.OptState
     records: Mapping[str, chex.Array]
 
+    def at_epoch(self, epoch: int, devices: Sequence[jax.Device]) -> 'TrainState':
+        """The state at the start of an epoch."""
+        return self.replace(epoch=replicate(jnp.int32(epoch), devices))
+
     @property
     def participation(self) -> chex.Array:
         """Int32 `[N]`, how often each training example was kept."""

@@ -6,7 +6,7 @@ nothing is kept on any device, nothing changes, the optimizer's state included.
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cckd_jax.data import Augment, to_unit
+from cckd_jax.data import Augment
 from cckd_jax.methods import Batch, Inputs, Method, Outputs
 from cckd_jax.models import Network, TrainMode, train_forward
+from cckd_jax.training.batch import example_keys, gather, teacher_outputs
 from cckd_jax.training.state import TrainData, TrainState, as_variables
 
 AXIS = 'batch'
@@ -36,6 +37,7 @@ class StepAux(NamedTuple):
       records: the method's per-example records after this step, `[B, ...]` by name.
       batch_stats: the running statistics, updated by this pass.
       teacher_weights: float32 `[C, K]` by name, weights of the teachers, summed over the kept examples of each class.
+      measures: the method's reported numbers, `[B]` by name.
     """
 
     batch: Batch
@@ -44,6 +46,7 @@ class StepAux(NamedTuple):
     records: Mapping[str, chex.Array]
     batch_stats: Any
     teacher_weights: Mapping[str, chex.Array]
+    measures: Mapping[str, chex.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +76,8 @@ class TrainStep:
 
     def forward(self, state: TrainState, data: TrainData, indices: chex.Array) -> StepAux:
         """One forward pass over all examples, with the gate's decision."""
-        inputs = self._inputs(state, data, indices)
-        (outputs, batch_stats) = self._forward(state.params, state, inputs)
+        inputs = self.prepare(state, data, indices)
+        (outputs, batch_stats) = self.outputs(state.params, state, inputs)
         return self._aux(inputs._replace(outputs=outputs), state, batch_stats, gated=True)
 
     def gradients(
@@ -88,24 +91,46 @@ class TrainStep:
           indices: int32 `[B]` of this device; -1 pads.
           gated: whether the gate decides; otherwise all valid examples are kept.
         """
-        prepared = self._inputs(state, data, indices)
+        prepared = self.prepare(state, data, indices)
 
         def kept_sum(params: Any) -> tuple[chex.Array, StepAux]:
-            (outputs, batch_stats) = self._forward(params, state, prepared)
-            clean = prepared._replace(outputs=jax.lax.stop_gradient(outputs))
-            aux = self._aux(clean, state, batch_stats, gated=gated)
-            decided = {'kept': aux.keep, 'mean': _kept_mean(aux.keep)}
-            variables = as_variables(params['student'], state.batch_stats['student'])
-            inputs = prepared._replace(outputs=outputs, student=Network(self.student, variables), **decided)
-            loss = self.method.loss(inputs)
-            chex.assert_equal_shape((loss, aux.keep))
-            if self.method.teacher_weights is not None:
-                weights = self.method.teacher_weights(clean._replace(**decided))
-                by_class = {name: _by_class(values, aux, clean.logits) for name, values in weights.items()}
-                aux = aux._replace(teacher_weights=jax.lax.stop_gradient(by_class))
-            return jnp.sum(jnp.where(aux.keep, self.method.weight(inputs.batch) * loss, 0.0)), aux
+            (outputs, batch_stats) = self.outputs(params, state, prepared)
+            return self.kept_sum(params, state, prepared, outputs, batch_stats, gated=gated)
 
         return jax.value_and_grad(kept_sum, has_aux=True)(state.params)
+
+    def kept_sum(
+        self,
+        params: Any,
+        state: TrainState,
+        prepared: Inputs,
+        outputs: Outputs,
+        batch_stats: Any,
+        *,
+        gated: bool = True,
+    ) -> tuple[chex.Array, StepAux]:
+        """The weighted loss summed over this device's kept examples.
+
+        Args:
+          params: of the student and the adapter, which gradients are taken for.
+          state: before the step.
+          prepared: what columns read before the forward pass.
+          outputs: the forward pass with these parameters.
+          batch_stats: the running statistics, updated by it.
+          gated: whether the gate decides; otherwise all valid examples are kept.
+        """
+        clean = prepared._replace(outputs=jax.lax.stop_gradient(outputs))
+        aux = self._aux(clean, state, batch_stats, gated=gated)
+        decided = {'kept': aux.keep, 'mean': _kept_mean(aux.keep)}
+        variables = as_variables(params['student'], state.batch_stats['student'])
+        inputs = prepared._replace(outputs=outputs, student=Network(self.student, variables), **decided)
+        loss = self.method.loss(inputs)
+        chex.assert_equal_shape((loss, aux.keep))
+        if self.method.teacher_weights is not None:
+            weights = self.method.teacher_weights(clean._replace(**decided))
+            by_class = {name: _by_class(values, aux, clean.logits) for name, values in weights.items()}
+            aux = aux._replace(teacher_weights=jax.lax.stop_gradient(by_class))
+        return jnp.sum(jnp.where(aux.keep, self.method.weight(inputs.batch) * loss, 0.0)), aux
 
     def apply_gradients(
         self, state: TrainState, loss_sum: chex.Array, gradients: Any, keep: chex.Array, batch_stats: Any
@@ -132,16 +157,32 @@ class TrainStep:
         }
 
     def batch_counts(self, aux: StepAux) -> Metrics:
-        """Numbers of presented examples and of correct predictions among them, over all devices."""
-        valid = aux.batch.valid
-        return {'presented': _total(valid), 'correct': _total(aux.correct & valid)}
+        """Numbers of presented examples and of correct predictions among them, and sums of measures over the presented.
 
-    def _inputs(self, state: TrainState, data: TrainData, indices: chex.Array) -> Inputs:
-        """What columns read before the student's forward pass."""
-        batch = _gather(data, indices)
-        keys = _example_keys(data.key, state.epoch, batch.index)
+        All are over all devices; there is no `measures` if the method has none.
+        """
+        valid = aux.batch.valid
+        counts = {'presented': _total(valid), 'correct': _total(aux.correct & valid)}
+        if not aux.measures:
+            return counts
+        return counts | {'measures': {name: _total(jnp.where(valid, v, 0.0)) for name, v in aux.measures.items()}}
+
+    def prepare(
+        self, state: TrainState, data: TrainData, indices: chex.Array, *, augment_key: chex.PRNGKey | None = None
+    ) -> Inputs:
+        """What columns read before the student's forward pass.
+
+        Args:
+          state: before the step.
+          data: the training set.
+          indices: int32 `[B]` of this device; -1 pads.
+          augment_key: replaces the key of the data for augmentation, so that several students see the same images.
+        """
+        batch = gather(data, indices)
+        keys = example_keys(data.key, state.epoch, batch.index)
         if self.augment is not None:
-            batch = batch.replace(image=self.augment(keys, batch.image))
+            drawn = keys if augment_key is None else example_keys(augment_key, state.epoch, batch.index)
+            batch = batch.replace(image=self.augment(drawn, batch.image))
         teachers = tuple(map(Network, self.teachers, data.teachers))
         needed = self.method.teacher_outputs_needed - data.aux.keys()
         batch = batch.replace(aux={**batch.aux, **teacher_outputs(self.method, teachers, batch.image, needed)})
@@ -160,7 +201,8 @@ class TrainStep:
             return inputs
         return inputs._replace(perturbed=jax.lax.stop_gradient(self.method.perturb(inputs)))
 
-    def _forward(self, params: Any, state: TrainState, inputs: Inputs) -> tuple[Outputs, Any]:
+    def outputs(self, params: Any, state: TrainState, inputs: Inputs) -> tuple[Outputs, Any]:
+        """The forward pass in training mode, and the running statistics that it updated."""
         mode = TrainMode(inputs.batch.valid, inputs.keys, AXIS)
         variables = {name: as_variables(params[name], state.batch_stats[name]) for name in ('student', 'extra')}
         stats = dict(state.batch_stats)
@@ -179,29 +221,8 @@ class TrainStep:
         decided = inputs._replace(kept=keep, mean=_kept_mean(keep))
         records = {name: record.update(decided) for name, record in self.method.all_records.items()}
         correct = jnp.argmax(inputs.logits, -1) == inputs.labels
-        return StepAux(inputs.batch, keep, correct, records, batch_stats, teacher_weights={})
-
-
-def teacher_outputs(
-    method: Method, teachers: Sequence[Network], images: chex.Array, names: Collection[str]
-) -> dict[str, Any]:
-    """Outputs of the teachers for images: `teacher_logits` `[B, K, C]`, `teacher_features` as a tuple of maps.
-
-    Args:
-      method: its `matched_features` name the stage of the feature maps.
-      teachers: K networks.
-      images: float `[B, H, W, C]`.
-      names: which of the two to compute.
-    """
-    outputs: dict[str, Any] = {}
-    if 'teacher_logits' in names:
-        outputs['teacher_logits'] = jnp.stack([teacher(images) for teacher in teachers], axis=1)
-    if 'teacher_features' in names:
-        if method.matched_features is None:
-            raise ValueError('teacher_features are requested, and the method matches no features')
-        stage = method.matched_features.stage
-        outputs['teacher_features'] = tuple(teacher.features(images)[stage] for teacher in teachers)
-    return outputs
+        measures = {} if self.method.measures is None else dict(self.method.measures(decided))
+        return StepAux(inputs.batch, keep, correct, records, batch_stats, teacher_weights={}, measures=measures)
 
 
 def make_step(
@@ -275,20 +296,3 @@ def _kept_mean(keep: chex.Array) -> Callable[[chex.Array], chex.Array]:
         return jax.lax.psum(local, AXIS) / kept
 
     return mean
-
-
-def _gather(data: TrainData, indices: chex.Array) -> Batch:
-    valid = indices >= 0
-    index = jnp.where(valid, indices, 0)
-    take = lambda values: jnp.take(values, index, axis=0, mode='clip')
-    return Batch(
-        image=to_unit(take(data.images)),
-        label=take(data.labels),
-        index=jnp.where(valid, indices, len(data.labels)),
-        valid=valid,
-        aux=jax.tree.map(take, data.aux),
-    )
-
-
-def _example_keys(key: chex.PRNGKey, epoch: chex.Array, index: chex.Array) -> chex.Array:
-    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, epoch), index)
