@@ -58,6 +58,11 @@ def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any] | None
         'agreement': (predicted[:, :, None] == predicted[:, None]).mean(0).tolist(),
         'sources': [*(['teacher'] if has_teacher else []), *names],
         'trust': None if None in weights else weights,
+        'last_epoch': {
+            name: [student.rows[-1][name] for student in run.students]
+            for name in ('agreement', 'logit_gap', 'soft_mass', 'trust')
+            if all(name in student.rows[-1] for student in run.students)
+        },
         'test_accuracy': accuracy,
         'models': [student.meta['model'] for student in run.students],
         'samples_used': [sum(row['samples_used'] for row in student.rows) for student in run.students],

@@ -49,13 +49,16 @@ def jobs(options: Options) -> Iterator[Job]:
 
 
 def measures(job: Job, results: Mapping[str, Any]) -> Measures:
-    """The values of `results.json` that the table shows; those of several teachers by index."""
+    """The values of `results.json` that the table shows: of several teachers by index, of several students the mean."""
     values: dict[str, Any] = {}
     for name in COLUMNS:
         if '[' in name:
             continue
         (section, key) = name.split('.')
         value = results[section][key]
+        if section == 'student' and isinstance(value, list):
+            known = [number for number in value if number is not None]
+            value = sum(known) / len(known) if known else None
         values |= {f'{name}[{i}]': item for i, item in enumerate(value)} if isinstance(value, list) else {name: value}
     return {job.row: values}
 
