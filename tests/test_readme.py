@@ -139,7 +139,7 @@ def test_every_setting_exists(page):
     known = set(config_flags.names(settings.default()))
     own = {'NAME', 'beta', 'level'}  # the last two are the examples'
     for name in re.findall(r'--config\.([\w.]+)=', page.read_text()):
-        assert re.sub(r'^teachers\.\d\.', 'teacher.', name) in known | own
+        assert re.sub(r'^(teacher|student)s\.\d\.', r'\1.', name) in known | own
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)

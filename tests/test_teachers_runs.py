@@ -241,7 +241,7 @@ def test_a_gate_that_all_share_can_be_taken_off_one():
             'ca_mkd needs several teachers, and num_teachers=1; set --c',
         ),
         ({'method': 'kd'}, 'kd takes one teacher, and num_teachers=2; .* choose one of ca_mkd, aver'),
-        ({'num_teachers': 9}, 'num_teachers=9 must be from 1 to 8, the length of teachers'),
+        ({'num_teachers': 9}, 'num_teachers=9 must be from 0 to 8, the length of teachers'),
         (
             {'teachers.2.model': 'lenet5'},
             'teachers.2.model is set, and num_teachers=2, counted from 0; set --config.num_teachers=3 or more',

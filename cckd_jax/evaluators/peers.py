@@ -19,8 +19,6 @@ from cckd_jax.report.metrics import read_rows
 
 # A heat map of more classes has labels too small to read.
 _MAX_CLASSES = 20
-# Panels side by side.
-_COLUMNS = 3
 # Columns of `metrics.jsonl` that are drawn over the epochs, with their labels.
 _CURVES = {
     'agreement': 'agreement with the other students',
@@ -137,9 +135,11 @@ def draw_curves(path: Path, rows: Sequence[Sequence[Mapping[str, Any]]]) -> None
     names = [name for name in _CURVES if any(name in row for row in rows[0])]
     if all(row['kept_share'] == 1 for student in rows for row in student):
         names.remove('kept_share')
-    drawing = Figure(figsize=(11, 3.2 * -(-len(names) // _COLUMNS)), layout='constrained')
+    columns = 2 if len(names) in (2, 4) else 3
+    lines = -(-len(names) // columns)
+    drawing = Figure(figsize=(3.9 * columns, 3.1 * lines), layout='constrained')
     for position, name in enumerate(names):
-        axes = drawing.add_subplot(-(-len(names) // _COLUMNS), _COLUMNS, position + 1)
+        axes = drawing.add_subplot(lines, columns, position + 1)
         for index, student in enumerate(rows):
             known = [(row['epoch'] + 1, row[name]) for row in student if name in row]
             color = style.color(f'student_{index}')

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 # The palette of Okabe and Ito, whose colours stay distinct with any colour vision.
 COLORS = {'teacher': '#0072B2', 'student': '#D55E00', 'separate': '#009E73', 'threshold': '#555555'}
 # Students that train together; the first has the colour of a single student.
-STUDENT_COLORS = ('#D55E00', '#56B4E9', '#CC79A7', '#E69F00', '#000000', '#F0E442', '#999999', '#005A3C')
+STUDENT_COLORS = ('#D55E00', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#F0E442', '#999999', '#005A3C')
 TEACHER_COLORS = ('#0072B2', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#F0E442', '#999999', '#005A3C')
 LABELS = {'teacher': 'teacher', 'student': 'student', 'separate': 'student alone'}
 
