@@ -49,19 +49,8 @@ BELOW: dict[str, set[str]] = {
         *{'interrupt', 'paths', 'cache', 'cpu', 'config_check'},
     },
     'studies': {
-        *{
-            'cli',
-            'experiment',
-            'evaluators',
-            'evaluation',
-            'methods',
-            'losses',
-            'selection',
-            'models',
-            'data',
-            'config',
-        },
-        *{'report', 'errors', 'console', 'io', 'imports', 'paths', 'cpu'},
+        *{'cli', 'experiment', 'evaluators', 'evaluation', 'methods', 'losses', 'selection', 'models', 'data'},
+        *{'config', 'report', 'errors', 'console', 'io', 'imports', 'paths', 'cpu'},
     },
     'benchmark': {
         *{'cli', 'report', 'training', 'evaluation', 'robustness', 'methods', 'models', 'data', 'errors', 'io'},

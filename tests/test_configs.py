@@ -122,7 +122,7 @@ def test_the_recipe_of_several_teachers():
         assert (config.dataset.name, tuple(config.dataset.image_shape)) == ('cifar100', (32, 32, 3))
         assert (config.batch_size, config.teacher.epochs, config.student.epochs) == (64, 240, 240)
         assert config.optimizer.to_dict() == {'name': 'sgd', 'schedule': 'step', 'weight_decay': 5e-4}
-        assert config.augmentation.to_dict() == {'crop': 4, 'flip': True}
+        assert config.augmentation.to_dict() == {'crop': 4, 'flip': True, 'per_student': False}
         assert config.teacher.learning_rate == 0.05
         assert (config.method, config.num_teachers) == ('ca_mkd', 3)
         defaults = experiment.resolve_method(config).hyperparameters

@@ -377,7 +377,7 @@ STUDY = dataclasses.replace(STUDY, jobs=jobs_that_fail)
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ([], '--study is missing; there are: significance, teachers, faithful, peers, seeds'),
+        ([], '--study is missing; there are: significance, teachers, faithful, peers, convergence, seeds'),
         (['--study=significanse', '--workdir=a'], "unknown study 'significanse' .did you mean 'significance'"),
         (['--study=absent:STUDY', '--workdir=a'], "study 'absent:STUDY' cannot be imported"),
         (['--study=json:loads', '--workdir=a'], 'json:loads is function, not a cckd_jax.studies.study.Study'),

@@ -142,7 +142,7 @@ def fractions(path: Path, epsilons: Sequence[float], gaps: Mapping[str, np.ndarr
     for axes, index in zip(panels, np.argsort(epsilons), strict=True):
         for name, radii in gaps.items():
             (most, least) = (fraction(gap) for gap in radii[index])
-            color, label = style.COLORS[name], style.label(name)
+            color, label = style.color(name), style.label(name)
             axes.fill_between(kappas, least, most, color=color, alpha=0.15, linewidth=0)
             axes.plot(kappas, most, color=color, linestyle='--', linewidth=1.3, label=f'{label}, at most')
             axes.plot(kappas, least, color=color, linewidth=1.8, label=f'{label}, certified')

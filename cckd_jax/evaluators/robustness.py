@@ -117,7 +117,7 @@ def figure(workdir: Path, section: Mapping[str, Any]) -> None:
                 label=attack,
             )
         axes.set(xlabel='ε, in pixel units', ylim=(-0.02, 1.02))
-        axes.set_title(style.label(name), fontsize=11, color=style.COLORS[name])
+        axes.set_title(style.label(name), fontsize=11, color=style.color(name))
         axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0))
         style.clean(axes)
     panels[0].set_ylabel('accuracy under attack')

@@ -10,17 +10,17 @@ from cckd_jax import cli
 from cckd_jax.errors import InputError
 from cckd_jax.imports import resolve
 from cckd_jax.paths import expand
-from cckd_jax.studies import engine, faithful, peers, seeds, significance, teachers
+from cckd_jax.studies import convergence, engine, faithful, peers, seeds, significance, teachers
 from cckd_jax.studies.jobs import parse_shard
 from cckd_jax.studies.study import Study
 
-STUDIES = {study.STUDY.name: study.STUDY for study in (significance, teachers, faithful, peers, seeds)}
+STUDIES = {study.STUDY.name: study.STUDY for study in (significance, teachers, faithful, peers, convergence, seeds)}
 
 USAGE = """Run a study: many runs, a table of means with 95 % confidence intervals, and a figure.
 
     python launch/study.py --study=NAME --workdir=DIR [--configs=...] [--methods=...] [--seeds=3] [--config.NAME=VALUE]
 
---study       significance, teachers, faithful, peers, seeds, or package.module:STUDY; with --help lists its options
+--study       significance, teachers, faithful, peers, convergence, seeds, or package.module:STUDY; --help: its options
 --configs     configs by path or by name, such as mnist_lenet or my_config.py:smoke
 --methods     rows of the table; for the study seeds any methods, which share the teachers of a seed
 --seeds       number of seeds, from 0
