@@ -137,3 +137,10 @@ def test_students_see_the_same_augmentation_unless_each_has_its_own(own):
     (_, (metrics,)) = shown.run([ALL])
     (first, second) = (peer['loss'] for peer in metrics['peers'])
     assert (abs(first - second) > 1e-3) == own
+
+
+def test_a_loss_that_reads_the_others_moves_its_own_student_alone():
+    all_logits = lambda inputs: jnp.sum(inputs.peer_logits, (0, 2))
+    own_logits = lambda inputs: jnp.sum(inputs.logits, -1)
+    ((read, _), (own, _)) = (bench(method_named('dml', loss=loss)).run([ALL]) for loss in (all_logits, own_logits))
+    assert_trees_close(read.params, own.params, rtol=1e-6)

@@ -80,6 +80,8 @@ def _suite_options(options: argparse.Namespace) -> suites.Options:
     for name in methods:
         if METHODS[name].teachers == 'several':
             raise InputError(f'{name} needs several teachers, and the benchmark has one; remove it from --methods')
+        if METHODS[name].peers:
+            raise InputError(f'{name} trains several students, and the benchmark has one; remove it from --methods')
     for name in ('batch_size', 'rounds'):
         if getattr(options, name) < 1:
             raise InputError(f'--{name}={getattr(options, name)} must be above 0')
