@@ -31,7 +31,7 @@ def _optimised():
         yield
 
 
-@pytest.mark.parametrize('method', AT_THE_SAMPLE)
+@pytest.mark.parametrize('method', [name for name in AT_THE_SAMPLE if not METHODS[name].peers])
 def test_every_method_distils_digits(method, trained, significance, tmp_path, one_device):
     second = {'num_teachers': 2, 'teachers.1.model': 'lenet5_half', 'teachers.1.checkpoint': str(trained / 'separate')}
     config = digits_config(
@@ -48,6 +48,17 @@ def test_every_method_distils_digits(method, trained, significance, tmp_path, on
     assert student['samples_in_all'] == 16 * 1437
     assert (student['samples_presented'] < student['samples_in_all']) == (METHODS[method].weighting is not None)
     assert (student['samples_used'] < student['samples_presented']) == (METHODS[method].gate is not None)
+
+
+@pytest.mark.parametrize('method', ['dml', 'cckd_online_t_reg'])
+def test_students_that_teach_each_other_learn_digits(method, trained, tmp_path, one_device):
+    networks = {'teacher.checkpoint': str(trained / 'teacher'), 'attack.checkpoint': str(trained / 'separate')}
+    config = digits_config(method=method, num_students=2, teacher_prior=0.5, **networks)
+    student = experiment.run(config, tmp_path / 'run', devices=one_device)['student']
+    assert min(student['test_accuracy']) > 0.9
+    gated = [used < 16 * 1437 for used in student['samples_used']]
+    assert gated == [METHODS[method].gate is not None] * 2
+    assert None not in student['failure_rate']
 
 
 def test_a_run_at_the_compiler_settings_that_users_have(tmp_path):
