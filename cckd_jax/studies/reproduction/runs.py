@@ -77,7 +77,7 @@ def jobs(
                     # This row trains a teacher of its own.
                     values['teacher.checkpoint'] = None
                     values['teacher.epochs'] = scaled_epochs(values['teacher.epochs'], epochs_scale)
-                needs = () if row == BASE else (base,)
+                needs: tuple[str, ...] = () if row == BASE else (base,)
                 if row in TEACHERS:
                     trained = f'{dataset}/seed{seed}/{TEACHERS[row]}'
                     values |= restore_teacher(0, workdir / trained, teachers=1)
