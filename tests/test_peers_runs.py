@@ -14,7 +14,7 @@ from helpers import assert_trees_equal, tiny_config
 from test_loop import final_state, untimed
 from test_resume import ROOT, said, wait_for_rows
 
-from cckd_jax import config as settings, experiment, training
+from cckd_jax import config as settings, experiment, export, training
 from cckd_jax.errors import InputError
 from cckd_jax.experiment import networks
 from cckd_jax.report.metrics import read_rows
@@ -47,6 +47,15 @@ def peers(tmp_path_factory, one_device):
 
 def read(workdir):
     return json.loads((workdir / 'results.json').read_text())
+
+
+def test_the_best_student_on_validation_data_is_loaded(peers):
+    results = read(peers)
+    best = results['peers']['best_on_validation']['index']
+    assert export.load(peers).description.model == results['student']['model'][best]
+    assert export.load(peers, student=2).description.model == 'helpers:Blocks'
+    with pytest.raises(InputError, match='has no trained student_3'):
+        export.load(peers, student=3)
 
 
 def test_every_student_has_a_folder_and_an_entry(peers):

@@ -51,7 +51,7 @@ def export(
       InputError: an argument cannot be used, or a float32 file differs from the student; then nothing is kept.
     """
     (run, output) = (expand(run), expand(output))
-    student = loading.load_network(run, 'student')
+    student = loading.load(run)
     with _writable(output) as folder:
         config = _data_config(run, dataset, data_dir)
         images = experiment.load_dataset(config)

@@ -11,14 +11,18 @@ from cckd_jax.export.student import Description, Student
 from cckd_jax.paths import expand
 
 
-def load(path: str | Path) -> Student:
+def load(path: str | Path, *, student: int | None = None) -> Student:
     """Loads a trained student, without its data set and its teachers.
+
+    Of several students that taught each other, it loads the best one on validation data, or the first if the run has no
+    validation data.
 
     The directory may have moved, and it is only read. The student computes in float32, whatever `precision` its run
     trained with.
 
     Args:
       path: a run directory, or a file `student.safetensors` that `cckd-jax export` wrote.
+      student: index of one of several students, from 0.
 
     Raises:
       InputError: there is no run, its student is not trained to the end, or a file is damaged.
@@ -29,7 +33,15 @@ def load(path: str | Path) -> Student:
     cckd_jax.errors.InputError: no run at runs/missing; give the directory that --workdir named
     """
     path = expand(path)
-    return weights.load(path) if path.suffix == weights.SUFFIX else load_network(path, 'student')
+    return weights.load(path) if path.suffix == weights.SUFFIX else load_network(path, _folder_name(path, student))
+
+
+def _folder_name(run: Path, student: int | None) -> str:
+    """`student`, or the folder of one of several students."""
+    if student is None and not (run / 'student_0').exists():
+        return 'student'
+    best = (read_json(run / 'results.json').get('peers') or {}).get('best_on_validation') or {'index': 0}
+    return f'student_{best["index"] if student is None else student}'
 
 
 def load_network(run: Path, name: str) -> Student:
@@ -41,7 +53,7 @@ def load_network(run: Path, name: str) -> Student:
         raise InputError(f'{run} has no trained {name}; give a run directory, or finish the run with its command')
     (meta, variables) = training.load_network(folder)
     config = read_json(run / 'config.json')
-    epochs = config.get(name, {}).get('epochs', meta['epochs'])
+    epochs = config.get(name.partition('_')[0], {}).get('epochs', meta['epochs'])
     if meta['epochs'] != epochs:
         raise InputError(
             f'the {name} of {run} has {meta["epochs"]} of {epochs} epochs; finish the run with its command'

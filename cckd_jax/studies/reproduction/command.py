@@ -34,6 +34,7 @@ CONFIGS: Mapping[str, str] = MappingProxyType(
 _STAND_IN = 'digits'
 _COMMITTED = 'docs/reproduction'
 RUNS = 'runs'
+_COPIED_FIGURES = ((runs.BASE, 'adversarial'), ('cckd_t_reg', 'participation'))
 
 USAGE = """Reproduce the tables of the CCKD paper (arXiv:2107.06993) with seeds and 95 % confidence intervals.
 
@@ -173,10 +174,7 @@ def write(folder: Path, source: Path, *, names: Sequence[str], datasets: Sequenc
     for name, draw in (('temperatures', figures.temperatures), ('teacher_epochs', figures.teacher_epochs)):
         if name in names:
             draw(folder / f'{name}.png', finished, shown)
-    for dataset in shown:
-        adversarial = source / dataset / 'seed0' / runs.BASE / 'figures' / 'adversarial.png'
-        if adversarial.exists():
-            shutil.copyfile(adversarial, folder / f'adversarial_{dataset}.png')
+    _copy_figures(source, folder)
 
 
 def texts(source: Path, *, names: Sequence[str], datasets: Sequence[str]) -> dict[str, str]:
@@ -218,6 +216,13 @@ def texts(source: Path, *, names: Sequence[str], datasets: Sequence[str]) -> dic
     }
 
 
+def _copy_figures(source: Path, folder: Path) -> None:
+    """Copies figures of the first seed: adversarial samples, which are the paper's Figures 3-5, and the kept shares."""
+    for row, name in _COPIED_FIGURES:
+        for path in source.glob(f'*/seed0/{row}/figures/{name}.png'):
+            shutil.copyfile(path, folder / f'{name}_{path.relative_to(source).parts[0]}.png')
+
+
 def _shown(name: str, datasets: Sequence[str]) -> list[str]:
     """The data sets of a table: those of the paper that are requested, or the digits in place of them."""
     own = [dataset for dataset in tables.TABLES[name].datasets if dataset in datasets]
@@ -233,8 +238,7 @@ def commit(workdir: Path, folder: Path) -> None:
     """
     records.copy_runs(workdir, folder / RUNS)
     write(folder, folder / RUNS, names=list(tables.TABLES), datasets=_committed_datasets(folder))
-    for path in workdir.glob('adversarial_*.png'):
-        shutil.copyfile(path, folder / path.name)
+    _copy_figures(workdir, folder)
     log(f'the results of {len(records.read(folder / RUNS))} runs are in {folder}')
 
 
