@@ -29,8 +29,26 @@ _SHARED_FIELDS = ('epochs',)
 _GATE_FIELDS = ('alpha', 'margin_temperature')
 
 
+# Settings that do not affect results, which may change when a run directory is reused.
+WITHOUT_EFFECT = ('dataset.data_dir', 'save_seconds', 'feature_cache_gib')
+
+
 def default() -> ConfigDict:
     """The CCKD paper's settings; an empty placeholder leaves the value to the method's row."""
+    return _default(_built_in_hyperparameters())
+
+
+def default_without_hyperparameters() -> ConfigDict:
+    """`default()` without the hyper-parameters of methods and gates, which takes no import of JAX.
+
+    >>> config = default_without_hyperparameters()
+    >>> config.batch_size, 'temperature' in config
+    (512, False)
+    """
+    return _default({})
+
+
+def _default(hyperparameters: Mapping[str, type]) -> ConfigDict:
     config = ConfigDict()
     config.method = 'cckd_t_reg'
     config.seed = 0
@@ -38,7 +56,7 @@ def default() -> ConfigDict:
     config.validation_fraction = 0.0
     config.precision = 'float32'  # of the networks' computation: float32 or bfloat16; parameters and losses are float32
 
-    for name, kind in _built_in_hyperparameters().items():
+    for name, kind in hyperparameters.items():
         config[name] = placeholder(kind)
     config.gate = placeholder(str)  # self_regulated, none, or package.module:NAME; empty: the method's own
     config.self_regulate = placeholder(bool)  # true: gate=self_regulated; false: gate=none

@@ -40,13 +40,14 @@ BELOW: dict[str, set[str]] = {
     'config': {'methods', 'errors'},
     'config_check': {'config', 'checks', 'errors'},
     'recipes': {'config'},
+    'comparison': {'config', 'settings_help', 'report', 'errors', 'io', 'paths'},
     'experiment': {
         *{'config', 'config_check', 'evaluators', 'report', 'training', 'evaluation', 'robustness', 'methods'},
         *{'selection', 'models', 'data', 'errors', 'console', 'io', 'paths', 'provenance'},
     },
     'cli': {
         *{'experiment', 'config', 'evaluators', 'training', 'methods', 'models', 'settings_help', 'errors', 'console'},
-        *{'interrupt', 'paths', 'cache', 'cpu', 'config_check'},
+        *{'interrupt', 'paths', 'cache', 'cpu', 'config_check', 'comparison'},
     },
     'studies': {
         *{'cli', 'experiment', 'evaluators', 'evaluation', 'methods', 'losses', 'selection', 'models', 'data'},

@@ -16,6 +16,7 @@ COMMANDS: Mapping[str, str] = {
     'export': 'cckd_jax.export.command:main',
     'predict': 'cckd_jax.export.predict:main',
     'benchmark': 'cckd_jax.benchmark.command:main',
+    'compare': 'cckd_jax.cli.compare:main',
     'list': 'cckd_jax.cli.listing:main',
     'describe': 'cckd_jax.cli.describe:main',
 }
@@ -29,6 +30,7 @@ Distil image classifiers sample by sample, in JAX and Flax.
   cckd-jax export --run=runs/digits --output=exported            write the student as ONNX, StableHLO and safetensors
   cckd-jax predict --run=runs/digits photo.png                   classify images with the student
   cckd-jax benchmark ...                                         measure speed and memory on this machine
+  cckd-jax compare runs/kd runs/cckd_t --output=DIR              runs in one table and one figure
   cckd-jax list methods                                          or networks, datasets, configs, gates, evaluators,
                                                                  optimizers
   cckd-jax describe digits_lenet                                 every setting of a config: value, origin and meaning

@@ -24,7 +24,7 @@ from cckd_jax.training.teacher_outputs import TeacherOutputs
 # Settings that may change when a run directory is reused. A change of EVALUATION evaluates the run again; the others do
 # not affect results. Data may move: the key of the teacher outputs shows whether its content changed.
 EVALUATION = ('evaluate', 'attack.epsilon', 'attack.samples')
-WITHOUT_EFFECT = ('dataset.data_dir', 'save_seconds', 'feature_cache_gib')
+WITHOUT_EFFECT = settings.WITHOUT_EFFECT
 
 
 class Pretrained(NamedTuple):
