@@ -103,7 +103,7 @@ def test_teacher_agreement_by_its_parts(seed):
     np.testing.assert_allclose(result.label_gap, result.over_confidence + result.under_confidence, atol=1e-6)
     np.testing.assert_allclose(result.total_variation, np.abs(p - q).sum(-1).mean() / 2, atol=1e-6)
     np.testing.assert_allclose(result.divergence, scipy.special.rel_entr(p, q).sum(-1).mean(), rtol=1e-3, atol=1e-6)
-    assert result.agreement == (p.argmax(-1) == q.argmax(-1)).mean().astype(np.float32)
+    np.testing.assert_allclose(result.agreement, (p.argmax(-1) == q.argmax(-1)).mean(), rtol=1e-6)
     assert result.label_gap <= result.total_variation + 1e-6
     swapped = evaluation.teacher_agreement(student, teacher, labels)
     np.testing.assert_allclose(swapped.over_confidence, result.under_confidence, atol=1e-6)

@@ -95,7 +95,7 @@ def jobs(options: Options) -> Iterator[Job]:
                     needs: tuple[str, ...] = ()
                     if first is not None:
                         shared = restore_networks(override(config, values), options.workdir / first.name, baseline='')
-                        del shared['attack.checkpoint']
+                        shared.pop('attack.checkpoint', None)
                         (run_values, needs) = ({**run_values, **shared}, (first.name,))
                     job = Job(f'{folder}/{row}', override(config, run_values), dataset, row, seed, level, needs)
                     first = first or job
