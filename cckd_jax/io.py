@@ -133,3 +133,21 @@ def _disk_is_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def check_folder(folder: Path, flag: str) -> None:
+    """Creates a folder for files that are written later.
+
+    Args:
+      folder: to create, with its parents.
+      flag: that names it on the command line, for the message.
+
+    Raises:
+      InputError: it cannot be created or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f'cannot write to {flag}={folder} ({error.strerror}); give another folder') from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f'cannot write to {flag}={folder} (no permission); give another folder')

@@ -12,7 +12,8 @@ from helpers import digits_config
 from cckd_jax.errors import InputError
 from cckd_jax.io import write_json
 from cckd_jax.selection import threshold
-from cckd_jax.studies.reproduction import claims, command, records, runs, tables
+from cckd_jax.studies.reproduction import claims, command, records, rendering, runs, tables
+from cckd_jax.studies.reproduction.datasets import DATASETS
 
 
 def write_run(folder, row, seed, *, dataset='mnist', **values):
@@ -36,15 +37,15 @@ def write_run(folder, row, seed, *, dataset='mnist', **values):
 
 
 def line(text, label):
-    (found,) = (line for line in text.splitlines() if line.startswith(f'| {label} |'))
-    return [cell.strip() for cell in found.split('|')[1:-1]]
+    (row,) = (line for line in text.splitlines() if line.startswith(f'| {label} |'))
+    return [cell.strip() for cell in row.split('|')[1:-1]]
 
 
 def test_a_table_shows_the_paper_the_mean_its_interval_and_a_mark(tmp_path):
     for seed, accuracy in enumerate((0.97, 0.98, 0.99)):
         write_run(tmp_path, 'cckd_t_reg', seed, test_accuracy=accuracy)
         write_run(tmp_path, 'cckd_t', seed, test_accuracy=0.97 + 0.001 * seed)
-    text = tables.render('2', records.read(tmp_path))
+    text = rendering.render('2', records.read(tmp_path))
     assert '**mnist** (200 epochs, as in the paper)' in text
     # The t quantile of two degrees of freedom is 4.3027, and the standard deviation 0.01.
     assert line(text, r'CCKD-T + Reg')[1:4] == ['98.78%', '98.00% ± 2.48%', '3']
@@ -56,14 +57,16 @@ def test_a_table_shows_the_paper_the_mean_its_interval_and_a_mark(tmp_path):
 
 def test_scaled_runs_are_marked(tmp_path):
     write_run(tmp_path, 'cckd_t', 0, epochs=20)
-    assert '**mnist** (20 epochs; **scaled**, the paper trains for 200)' in tables.render('2', records.read(tmp_path))
-    assert '**mnist** (not run)' in tables.render('2', [])
+    assert '**mnist** (20 epochs; **scaled**, the paper trains for 200)' in rendering.render(
+        '2', records.read(tmp_path)
+    )
+    assert '**mnist** (not run)' in rendering.render('2', [])
 
 
 def test_the_csv_holds_every_cell(tmp_path):
     write_run(tmp_path, 'cckd_t_reg', 0, share_used=0.02)
-    cells = tables.cells('6', records.read(tmp_path), ['mnist'])
-    rows = list(csv.DictReader(io.StringIO(tables.render_csv(cells))))
+    cells = rendering.cells('6', records.read(tmp_path), ['mnist'])
+    rows = list(csv.DictReader(io.StringIO(rendering.render_csv(cells))))
     assert [row['measure'] for row in rows] == ['share_used', 'samples_used', 'alpha']
     assert (rows[0]['paper'], rows[0]['mean'], rows[0]['half_width'], rows[0]['seeds']) == (
         str(103_476 / 12_000_000),
@@ -76,7 +79,7 @@ def test_the_csv_holds_every_cell(tmp_path):
 @pytest.mark.parametrize('name', tables.TABLES)
 def test_every_row_of_a_table_has_a_run(name):
     assert {row.run for row in tables.TABLES[name].rows} <= runs.ROWS.keys()
-    assert set(tables.TABLES[name].datasets) <= command.CONFIGS.keys()
+    assert set(tables.TABLES[name].datasets) <= DATASETS.keys()
 
 
 def test_students_share_the_teacher_of_a_seed_and_the_attacked_student():
@@ -112,7 +115,7 @@ def test_the_threshold_of_scaled_runs_ends_where_it_would():
     config = digits_config(**{'student.epochs': 200, 'alpha': 0.01})
     scaled = runs.scale_epochs(config, 0.05)
     assert scaled.student.epochs == 10
-    np.testing.assert_allclose(threshold(10, alpha=scaled.alpha), threshold(200, alpha=config.alpha), rtol=1e-6)
+    np.testing.assert_allclose(threshold(9, alpha=scaled.alpha), threshold(199, alpha=config.alpha), rtol=1e-6)
 
 
 def test_paired_differences_are_tested_and_adjusted(tmp_path):
@@ -122,18 +125,18 @@ def test_paired_differences_are_tested_and_adjusted(tmp_path):
         write_run(tmp_path, 'cckd_t', seed, test_accuracy=0.91 + 0.01 * seed, failure_rate=0.01 * seed + 0.02)
     comparisons = claims.compare(records.read(tmp_path), 'mnist')
     accuracy = next(comparison for comparison in comparisons if comparison.measure == 'accuracy')
-    assert (accuracy.row, accuracy.against, accuracy.verdict) == ('cckd_t', 'kd', 'undecided')
+    assert (accuracy.row, accuracy.against, accuracy.verdict) == ('cckd_t', 'kd', 'not significant')
     assert accuracy.difference.mean == pytest.approx(0.02)
     assert accuracy.p_value == pytest.approx(0.0742, abs=1e-4)
-    assert '| cckd_t minus kd | +2.000 ± 2.484 | 3 | 0.074 | undecided |' in claims.render(comparisons)
+    assert '| cckd_t minus kd | +2.000 ± 2.484 | 3 | 0.074 | not significant |' in claims.render(comparisons)
 
 
-def test_differences_without_a_spread_are_undecided(tmp_path):
+def test_differences_without_a_spread_are_not_significant(tmp_path):
     for seed in range(2):
         write_run(tmp_path, 'kd', seed)
         write_run(tmp_path, 'cckd_t', seed)
     (comparison, *_) = claims.compare(records.read(tmp_path), 'mnist')
-    assert (comparison.p_value, comparison.verdict) == (None, 'undecided')
+    assert (comparison.p_value, comparison.verdict) == (None, 'not significant')
 
 
 @pytest.fixture
@@ -172,18 +175,32 @@ def test_the_committed_tables_agree_with_the_committed_results(capsys, monkeypat
         (['--tables=12', '--workdir=w'], "unknown table '12'"),
         (['--tables=2', '--datasets=emnist', '--workdir=w'], "unknown data set 'emnist'"),
         (['--tables=2', '--datasets=digits', '--epochs-scale=2', '--workdir=w'], 'epochs_scale=2 must be above 0'),
+        (['--tables=2', '--datasets=digits', '--config.seed=3', '--workdir=w'], '--config.seed is set by the rows'),
+        (['--tables=2', '--datasets=cifar10', '--workdir=w'], 'no table of --tables=2 shows cifar10'),
+        (['--tables=4', '--workdir=w'], '--tables=4 has no data set that runs by default'),
+        (['--tables=2', '--commit=file', '--workdir=w'], 'cannot write to --commit='),
         (['--check=nowhere'], 'nowhere/runs contains no results'),
+        (['--check=nowhere', '--tables=2'], '--check takes no other flag'),
     ],
 )
 def test_bad_input_is_one_line(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / 'file').touch()
     assert command.main(['reproduce', *arguments]) == 2
     (error,) = capsys.readouterr().err.splitlines()
     assert message in error
 
 
-def test_a_damaged_result_names_the_run_to_repeat(tmp_path):
+def test_a_rate_without_a_denominator_is_not_a_missing_run(tmp_path):
+    write_run(tmp_path, 'cckd_t', 0, success_rate=None)
+    text = rendering.render('7', records.read(tmp_path), ['mnist'])
+    assert line(text, 'CCKD-T')[2] == 'undefined'
+    assert line(text, 'CCKD-L')[2] == 'not run'
+
+
+@pytest.mark.parametrize('content', ['{', '{}', '[]'])
+def test_a_damaged_result_names_the_run_to_repeat(content, tmp_path):
     write_run(tmp_path, 'kd', 0)
-    (tmp_path / 'mnist' / 'seed0' / 'kd' / 'results.json').write_text('{')
+    (tmp_path / 'mnist' / 'seed0' / 'kd' / 'results.json').write_text(content)
     with pytest.raises(InputError, match=r'delete .*mnist/seed0/kd to repeat the run'):
         records.read(tmp_path)

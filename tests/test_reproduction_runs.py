@@ -29,6 +29,7 @@ def test_the_digits_fill_every_table(tmp_path):
     # Three epochs are few, and this student learns faster at the larger learning rate.
     assert accuracy['student alone, learning rate 1e-2'] > accuracy['student alone, learning rate 1e-3']
     assert all((workdir / name).exists() for name in ('accuracy.png', 'adversarial_digits.png', 'claims.md'))
+    assert f'| CCKD-T | {accuracy["CCKD-T"]:.2%}' in (committed / 'tables.md').read_text()
     finished = records.read(workdir)
     assert len(finished) == 14
     assert len({record['teacher_accuracy'] for record in finished if record['seed'] == 0}) == 1

@@ -1,26 +1,10 @@
 """Writes the files of a comparison."""
 
-import os
 from pathlib import Path
 
 from cckd_jax import io
 from cckd_jax.comparison import page, tables
 from cckd_jax.comparison.tables import Comparison
-from cckd_jax.errors import InputError
-
-
-def check_output(folder: Path) -> None:
-    """Creates the folder.
-
-    Raises:
-      InputError: it cannot be created or written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f'cannot write to --output={folder} ({error.strerror}); give another folder') from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f'cannot write to --output={folder} (no permission); give another folder')
 
 
 def write(comparison: Comparison, folder: Path) -> None:
@@ -31,7 +15,7 @@ def write(comparison: Comparison, folder: Path) -> None:
     """
     from cckd_jax.comparison import figure  # imports Matplotlib, which a printed table does without
 
-    check_output(folder)
+    io.check_folder(folder, '--output')
     (light, dark) = (figure.draw(comparison, mode=mode) for mode in ('light', 'dark'))
     text = (
         tables.render_markdown(comparison)

@@ -4,7 +4,6 @@ from cckd_jax.experiment.resolve import resolve_method as resolve_method
 from cckd_jax.experiment.results import write_report as write_report
 from cckd_jax.experiment.run import (
     EVALUATION as EVALUATION,
-    WITHOUT_EFFECT as WITHOUT_EFFECT,
     check as check,
     load_dataset as load_dataset,
     run as run,

@@ -56,6 +56,7 @@ _EPOCHS = {
 
 
 _EPSILON = {'mnist': 0.15, 'fashion_mnist': 0.05, 'cifar10': 0.15}
+_ATTACKED_SAMPLES = {'mnist': 30_000, 'fashion_mnist': 30_000, 'cifar10': 2500}
 
 
 def epsilon(dataset: str) -> float | None:
@@ -95,5 +96,7 @@ def numbers(dataset: str, student: str, method: str) -> Mapping[str, float]:
         'student.success_rate': success,
         'student.failure_rate': failure,
         'student.adversarial_accuracy': _ADVERSARIAL.get(row, {}).get(method),
+        'attack.epsilon': _EPSILON.get(dataset) if row in _ADVERSARIAL else None,
+        'attack.samples': _ATTACKED_SAMPLES.get(dataset) if row in _ADVERSARIAL else None,
     }
     return {name: value for name, value in quoted.items() if value is not None}

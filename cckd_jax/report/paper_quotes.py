@@ -1,6 +1,6 @@
 """Rows of the CCKD paper's Tables 2-5 that come from other papers, with the set-up behind each number.
 
-All digits agree with their sources, so CCKD quotes them; none was run on its networks. Sources: Zero-Shot KD (Nayak et
+All digits agree with their sources, so CCKD seems to quote them. Sources: Zero-Shot KD (Nayak et
 al., ICML 2019), few-shot KD by pseudo examples (Kimura et al., BMVC 2018), data-free KD from metadata (Lopes et al.,
 2017), DAFL (Chen et al., ICCV 2019) and KegNet (Yoo et al., NeurIPS 2019).
 """

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from cckd_jax import config as settings, experiment
 from cckd_jax.console import log
 from cckd_jax.errors import InputError
-from cckd_jax.experiment import EVALUATION, WITHOUT_EFFECT
+from cckd_jax.experiment import EVALUATION
 from cckd_jax.io import write_json, write_text
 from cckd_jax.studies import execution, summary, tables
 from cckd_jax.studies.jobs import Job, select_shard
@@ -163,7 +163,7 @@ def _evaluation_differs(job: Job, workdir: Path) -> bool:
     for name in sorted(stored.keys() | wanted.keys()):
         (before, now) = (stored.get(name), wanted.get(name))
         moved = str(now).startswith(f'{workdir}/') and str(before).endswith(str(now).removeprefix(str(workdir)))
-        if before == now or moved or name.startswith(WITHOUT_EFFECT):
+        if before == now or moved or name.startswith(settings.WITHOUT_EFFECT):
             continue
         if not name.startswith(EVALUATION):
             raise InputError(

@@ -33,7 +33,6 @@ class Comparison(NamedTuple):
     """The difference of two rows within seeds.
 
     Attributes:
-      dataset: key of the data set.
       measure: key of a record.
       row: the minuend.
       against: the subtrahend.
@@ -41,7 +40,6 @@ class Comparison(NamedTuple):
       p_value: of the paired t-test, adjusted for all comparisons of the data set; None if it is undefined.
     """
 
-    dataset: str
     measure: str
     row: str
     against: str
@@ -50,14 +48,14 @@ class Comparison(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """`higher`, `lower` or `undecided` at the level of 5 %."""
+        """`higher`, `lower` or `not significant` at the level of 5 %."""
         if self.p_value is None or self.p_value > LEVEL:
-            return 'undecided'
+            return 'not significant'
         return 'higher' if self.difference.mean > 0 else 'lower'
 
 
 def compare(records: Sequence[Record], dataset: str) -> list[Comparison]:
-    r"""Compares methods on one data set by paired t-tests.
+    """Compares methods on one data set by paired t-tests.
 
     The p-values of all comparisons are adjusted together with the procedure of Benjamini and Hochberg, which bounds the
     expected share of false discoveries by 5 %.
@@ -77,7 +75,7 @@ def compare(records: Sequence[Record], dataset: str) -> list[Comparison]:
             if len(seeds) < 2:
                 continue
             differences = np.array([first[seed] - second[seed] for seed in seeds])
-            comparisons.append(Comparison(dataset, measure, row, against, estimate(list(differences)), None))
+            comparisons.append(Comparison(measure, row, against, estimate(list(differences)), None))
             # Without a spread, up to rounding, the statistic is undefined.
             varied = np.ptp(differences) > _ROUNDING
             raw.append(float(stats.ttest_1samp(differences, 0.0).pvalue) if varied else None)

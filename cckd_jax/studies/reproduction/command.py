@@ -4,7 +4,6 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from absl import flags
@@ -13,26 +12,17 @@ from cckd_jax import cli
 from cckd_jax.cli.config_flags import asks_for_help
 from cckd_jax.console import log
 from cckd_jax.errors import InputError, lookup
-from cckd_jax.io import write_text
+from cckd_jax.io import check_folder, write_text
 from cckd_jax.paths import expand
 from cckd_jax.studies import engine
 from cckd_jax.studies.jobs import parse_shard
-from cckd_jax.studies.reproduction import claims, figures, records, runs, tables
+from cckd_jax.studies.reproduction import claims, figures, records, rendering, runs, tables
+from cckd_jax.studies.reproduction.datasets import DATASETS, STAND_IN
 from cckd_jax.studies.study import Column, Option, Study
 
-# The config of a data set. The embedded digits can stand in for the data set of any table.
-CONFIGS: Mapping[str, str] = MappingProxyType(
-    {
-        'mnist': 'mnist_lenet',
-        'fashion_mnist': 'fashion_mnist_lenet',
-        'cifar10': 'cifar10_alexnet',
-        'svhn_alexnet': 'svhn_alexnet',
-        'svhn_resnet': 'svhn_resnet',
-        'digits': 'digits_lenet',
-    }
-)
-_STAND_IN = 'digits'
 _COMMITTED = 'docs/reproduction'
+# Every row has values of its own for these settings.
+_SET_BY_ROWS = ('seed', 'method', 'temperature', 'confidence_temperature', 'margin_temperature')
 RUNS = 'runs'
 _COPIED_FIGURES = ((runs.BASE, 'adversarial'), ('cckd_t_reg', 'participation'))
 
@@ -42,8 +32,8 @@ USAGE = """Reproduce the tables of the CCKD paper (arXiv:2107.06993) with seeds 
     python launch/reproduce.py --check
 
 --tables        some of 2,3,4,5,6,7,7_teacher30,8,9,temperatures,teacher_epochs; 2,3,6,7,8,9 unless given
---datasets      some of mnist,fashion_mnist,cifar10,svhn_alexnet,svhn_resnet,digits; those of the tables unless given;
-                digits stands in for the data set of any table
+--datasets      some of mnist,fashion_mnist,cifar10,svhn_alexnet,svhn_resnet,digits; unless given, mnist and
+                fashion_mnist as far as the tables have them; digits stands in for the data set of any table
 --seeds         number of seeds, from 0
 --epochs_scale  factor of all epochs, for tables in less time; the threshold of the gate takes the same values
 --processes     runs at a time, each with its share of the cores
@@ -79,16 +69,19 @@ def _run(arguments: list[str]) -> None:
     values = _define_flags()
     settings = cli.parse(values, arguments)
     if values.check is not None:
+        if len(arguments) > 2:
+            raise InputError('--check takes no other flag; run it on its own')
         check(expand(values.check))
         return
     if values.workdir is None:
         raise InputError('--workdir is missing; for example --workdir=runs/reproduction')
+    _check_settings(settings)
     if values.data_dir is not None:
         settings = [*settings, f'--config.dataset.data_dir={values.data_dir}']
-    for name in values.tables:
-        lookup(tables.TABLES, name, 'table')
-    datasets = values.datasets or _datasets_of(values.tables)
-    configs = {name: cli.configured(lookup(CONFIGS, name, 'data set'), settings) for name in datasets}
+    datasets = _choose_datasets(values.tables, values.datasets)
+    if values.commit is not None:
+        check_folder(expand(values.commit), '--commit')
+    configs = {name: cli.configured(DATASETS[name].config, settings) for name in datasets}
     content = reproduce(
         configs,
         values.workdir,
@@ -99,7 +92,7 @@ def _run(arguments: list[str]) -> None:
         shard=(1, 1) if values.shard is None else parse_shard(values.shard),
     )
     workdir = expand(values.workdir)
-    print((workdir / 'tables.md').read_text(encoding='utf-8'))
+    print(texts(workdir, names=values.tables, datasets=datasets)['tables.md'])
     print(f'the tables are in {workdir / "tables.md"}')
     if values.commit is not None:
         commit(workdir, expand(values.commit))
@@ -172,7 +165,8 @@ def write(folder: Path, source: Path, *, names: Sequence[str], datasets: Sequenc
         return
     figures.accuracy(folder / 'accuracy.png', finished, shown)
     for name, draw in (('temperatures', figures.temperatures), ('teacher_epochs', figures.teacher_epochs)):
-        if name in names:
+        missing = {row.run for row in tables.TABLES[name].rows}.difference(record['row'] for record in finished)
+        if name in names and not missing:
             draw(folder / f'{name}.png', finished, shown)
     _copy_figures(source, folder)
 
@@ -183,7 +177,7 @@ def texts(source: Path, *, names: Sequence[str], datasets: Sequence[str]) -> dic
     Args:
       source: contains the runs.
       names: keys of `tables.TABLES`.
-      datasets: to show; the data sets of a table that have no run are shown as such.
+      datasets: to show; those without a run are shown as such.
 
     Returns:
       Contents by file name.
@@ -191,14 +185,14 @@ def texts(source: Path, *, names: Sequence[str], datasets: Sequence[str]) -> dic
     finished = records.read(source)
     blocks = [
         '# The tables of the CCKD paper\n',
-        f"Ours: means over seeds ± 95 % confidence interval (Student's t). {tables.OUTSIDE} marks means whose interval "
+        f"Ours: means over seeds ± 95 % confidence interval (Student's t). {rendering.OUTSIDE} marks an interval that "
         "excludes the paper's number. Generated by `launch/reproduce.py` from the `results.json` of every run.\n",
     ]
     rows = []
     for name in names:
         shown = _shown(name, datasets)
-        blocks.append(tables.render(name, finished, shown))
-        rows += tables.cells(name, finished, shown)
+        blocks.append(rendering.render(name, finished, shown))
+        rows += rendering.cells(name, finished, shown)
     comparisons = [claims.compare(finished, dataset) for dataset in datasets]
     tested = [
         f'## {dataset}\n\n{claims.render(comparison)}\n'
@@ -209,9 +203,11 @@ def texts(source: Path, *, names: Sequence[str], datasets: Sequence[str]) -> dic
         '# Differences between methods that share teacher and seed\n\n'
         'Paired t-tests; the p-values of a data set are adjusted together (Benjamini and Hochberg).\n'
     )
+    if not tested:
+        tested = ['No two methods share two seeds yet.\n']
     return {
         'tables.md': '\n'.join(blocks),
-        'tables.csv': tables.render_csv(rows),
+        'tables.csv': rendering.render_csv(rows),
         'claims.md': '\n'.join([heading, *tested]),
     }
 
@@ -224,9 +220,37 @@ def _copy_figures(source: Path, folder: Path) -> None:
 
 
 def _shown(name: str, datasets: Sequence[str]) -> list[str]:
-    """The data sets of a table: those of the paper that are requested, or the digits in place of them."""
-    own = [dataset for dataset in tables.TABLES[name].datasets if dataset in datasets]
-    return own or [dataset for dataset in datasets if dataset == _STAND_IN]
+    """The requested data sets that a table shows."""
+    return [dataset for dataset in datasets if dataset in (*tables.TABLES[name].datasets, STAND_IN)]
+
+
+def _choose_datasets(names: Sequence[str], requested: Sequence[str] | None) -> list[str]:
+    """The data sets to run: those requested, or those of the tables that two cores can train.
+
+    Raises:
+      InputError: there is no such table or data set, no table shows a data set, or none is left.
+    """
+    for name in names:
+        lookup(tables.TABLES, name, 'table')
+    for dataset in requested or ():
+        lookup(DATASETS, dataset, 'data set')
+        if not any(_shown(name, [dataset]) for name in names):
+            raise InputError(f'no table of --tables={",".join(names)} shows {dataset}; leave it out of --datasets')
+    default = [name for name, dataset in DATASETS.items() if not dataset.by_name_only]
+    datasets = list(requested or ()) or [name for name in default if any(_shown(table, [name]) for table in names)]
+    if not datasets:
+        raise InputError(
+            f'--tables={",".join(names)} has no data set that runs by default; name CIFAR-10 or SVHN, such as '
+            '--datasets=cifar10'
+        )
+    return datasets
+
+
+def _check_settings(settings: Sequence[str]) -> None:
+    for setting in settings:
+        name = setting.removeprefix('--config.').partition('=')[0]
+        if name in _SET_BY_ROWS:
+            raise InputError(f'--config.{name} is set by the rows of the tables; leave it out')
 
 
 def commit(workdir: Path, folder: Path) -> None:
@@ -265,13 +289,7 @@ def check(folder: Path) -> None:
 
 def _committed_datasets(folder: Path) -> list[str]:
     """The data sets of the paper, and the digits if they have runs."""
-    return [name for name in CONFIGS if name != _STAND_IN or (folder / RUNS / name).exists()]
-
-
-def _datasets_of(names: Sequence[str]) -> list[str]:
-    """The data sets of some tables that two cores can train; the others are requested by name."""
-    present = {dataset for name in names for dataset in tables.TABLES[name].datasets}
-    return [name for name in CONFIGS if name in present and not name.startswith(('cifar10', 'svhn'))]
+    return [name for name in DATASETS if name != STAND_IN or (folder / RUNS / name).exists()]
 
 
 def _define_flags() -> flags.FlagValues:

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from cckd_jax.report.style import COLORS, clean, save
-from cckd_jax.studies.figures import limits
+from cckd_jax.report.style import COLORS
+from cckd_jax.studies.figures import finish, limits
 from cckd_jax.studies.reproduction.records import Record, values
-from cckd_jax.studies.reproduction.tables import TABLES, Cell, Measure, cells
+from cckd_jax.studies.reproduction.rendering import Cell, cells
+from cckd_jax.studies.reproduction.tables import TABLES, Measure
 
 _PAPER_STYLE: dict[str, Any] = {
     'color': '#000000',
@@ -33,28 +34,26 @@ def accuracy(path: Path, records: Sequence[Record], datasets: Sequence[str]) -> 
     """
     drawing = Figure(figsize=(5.4 * len(datasets), 3.6), layout='constrained')
     for axes, dataset in zip(drawing.subplots(1, len(datasets), squeeze=False)[0], datasets, strict=True):
-        shown = [cell for cell in cells('2', records, [dataset]) if not cell.note]
-        runs = {row.label: (row.run, (row.measures or TABLES['2'].measures)[0].name) for row in TABLES['2'].rows}
-        for y, cell in enumerate(shown):
-            seeds = list(values(records, dataset, *runs[cell.row]).values())
-            color = COLORS['teacher' if y == 0 else 'separate' if 'alone' in cell.row else 'student']
+        rows = TABLES['2'].rows
+        shown = cells('2', records, [dataset])[: len(rows)]
+        everything = [cell.paper for cell in shown if cell.paper is not None]
+        for y, (row, cell) in enumerate(zip(rows, shown, strict=True)):
+            seeds = list(values(records, dataset, row.run, cell.measure.name).values())
+            everything += seeds
+            color = COLORS[row.network]
             axes.plot(seeds, [y + 0.22] * len(seeds), '.', color=color, markersize=4, alpha=0.7)
             if cell.estimate is not None:
-                axes.errorbar(
-                    cell.estimate.mean, y, xerr=cell.estimate.half_width, fmt='o', color=color, capsize=3, label='ours'
-                )
+                (mean, width) = (cell.estimate.mean, cell.estimate.half_width)
+                axes.errorbar(mean, y, xerr=width, fmt='o', color=color, capsize=3, label='ours')
             if cell.paper is not None:
                 axes.plot(cell.paper, y, **_PAPER_STYLE)
         axes.set_yticks(range(len(shown)), [cell.row for cell in shown])
         axes.set_ylim(len(shown) - 0.5, -0.5)
-        everything = [value for row in runs.values() for value in values(records, dataset, *row).values()]
-        everything += [cell.paper for cell in shown if cell.paper is not None]
         axes.set_xlim(limits(everything, margin=0.15))
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
         axes.set(xlabel='test accuracy, mean and 95 % interval', title=dataset)
-        clean(axes)
-    _legend(drawing)
-    save(drawing, path)
+    finish(drawing, path, drawing.axes)
 
 
 def teacher_epochs(path: Path, records: Sequence[Record], datasets: Sequence[str]) -> None:
@@ -102,8 +101,7 @@ def _over_rows(
             axes.set_ylabel(measure.title)
         column[-1].set_xticks(range(len(labels)), labels, rotation=25, ha='right')
         column[-1].set_xlabel(xlabel)
-    _legend(drawing)
-    save(drawing, path)
+    finish(drawing, path, drawing.axes)
 
 
 def _panel(axes: Axes, row_cells: Sequence[Cell]) -> None:
@@ -128,12 +126,5 @@ def _panel(axes: Axes, row_cells: Sequence[Cell]) -> None:
     if len(shown) > 1 and np.ptp(shown) > 0:
         room = 0.35 * float(np.ptp(shown))
         axes.set_ylim(min(shown) - room, max(shown) + room)
-    if row_cells and row_cells[0].measure.form == '%':
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
-    clean(axes)
-
-
-def _legend(drawing: Figure) -> None:
-    pairs = (pair for axes in drawing.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True))
-    handles = {label: handle for handle, label in pairs}
-    drawing.legend(handles.values(), handles.keys(), loc='outside upper right', ncols=2, frameon=False, fontsize=9)
+    if row_cells and row_cells[0].measure.form == '.2%':
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))

@@ -78,7 +78,6 @@ def _confidence(run: FinishedRun) -> dict[str, Any]:
     return {
         'train_errors': int(jnp.sum(jnp.argmax(logits, -1) != labels)),
         'mean_confidence': float(confidence.mean()),
-        'median_confidence': float(jnp.median(confidence)),
         'median_logit_gap': float(jnp.median(largest[:, 1] - largest[:, 0])),
         'median_target_margin': float(jnp.median(target_margin)),
     }

@@ -24,7 +24,7 @@ def read(folder: Path) -> list[Record]:
     """Reads all finished runs of a folder.
 
     Args:
-      folder: contains `DATASET/seedN/ROW/results.json` and `config.json`.
+      folder: contains `DATASET/seedN/ROW/results.json`.
 
     Returns:
       Records in the order of data sets, rows and seeds.
@@ -36,20 +36,26 @@ def read(folder: Path) -> list[Record]:
     for path in folder.glob('*/seed*/*/results.json'):
         (dataset, seed, row) = path.relative_to(folder).parts[:3]
         match = _RUN.fullmatch(seed)
-        if match and row in ROWS and (path.parent / 'config.json').exists():
-            results = _load(path)
-            key = {'dataset': dataset, 'row': row, 'seed': int(match[1])}
-            records.append({**key, **measures(results, _load(path.parent / 'config.json'))})
+        if match and row in ROWS:
+            records.append({'dataset': dataset, 'row': row, 'seed': int(match[1]), **_read_measures(path)})
     order = {row: index for index, row in enumerate(ROWS)}
     return sorted(records, key=lambda record: (record['dataset'], order[record['row']], record['seed']))
 
 
-def measures(results: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+def _read_measures(path: Path) -> dict[str, Any]:
+    try:
+        return measures(_load(path))
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f'{path} lacks results that the tables need ({error!r}); delete {path.parent} to repeat the run'
+        ) from None
+
+
+def measures(results: Mapping[str, Any]) -> dict[str, Any]:
     """The values of one run that tables and figures show.
 
     Args:
       results: the content of `results.json`.
-      config: the content of `config.json`.
 
     Returns:
       Values by name; None where a run lacks one.
@@ -59,35 +65,25 @@ def measures(results: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str,
     attacks = {(attack['attacked'], attack['split'], attack['steps']): attack for attack in probes['attacks']}
     own = attacks.get(('student', 'train', 1), {})
     return {
-        'tfds_name': results['dataset'],
-        'student': student['model'],
-        'method': results['method'],
         'epochs': student['epochs'],
         'teacher_epochs': results['teacher']['epochs'],
         'alpha': results['hyperparameters'].get('alpha'),
         'accuracy': student['test_accuracy'],
         'teacher_accuracy': results['teacher']['test_accuracy'],
-        **{name: student[name] for name in ('samples_used', 'samples_in_all', 'share_used')},
+        **{name: student[name] for name in ('samples_used', 'share_used')},
         **{name: student[name] for name in ('success_rate', 'failure_rate')},
         'adversarial_accuracy': student['adversarial_accuracy'],
         'adversarial_accuracy_exact': student['adversarial_accuracy_exact'],
         'accuracy_of_attacked': attack['accuracy_of_attacked'],
         'epsilon': attack['epsilon'],
         'attack_samples': attack['samples'],
-        **{
-            name: probes['teacher'].get(name)
-            for name in ('train_errors', 'mean_confidence', 'median_logit_gap', 'median_target_margin')
-        },
+        **{name: probes['teacher'].get(name) for name in ('train_errors', 'mean_confidence')},
         'test_success_rate': probes['test'].get('success_rate'),
         'test_failure_rate': probes['test'].get('failure_rate'),
         'adversarial_accuracy_test': attacks.get(('separate', 'test', 1), {}).get('student_accuracy'),
         'adversarial_accuracy_iterated': attacks.get(('separate', 'train', 10), {}).get('student_accuracy'),
         'adversarial_accuracy_teacher': attacks.get(('teacher', 'train', 1), {}).get('student_accuracy'),
         'adversarial_accuracy_own': own.get('student_accuracy'),
-        'commit': results['commit'],
-        'device': results['device'],
-        'seconds': results['seconds'],
-        'batch_size': config['batch_size'],
     }
 
 

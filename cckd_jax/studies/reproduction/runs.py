@@ -15,6 +15,12 @@ BASE = 'separate'
 PROBES = 'cckd_jax.studies.reproduction.probes:PROBES'
 _TEMPERATURE = 20.0
 
+# A teacher of 200 epochs makes no training errors, so that success rates are undefined. These rows restore the teacher
+# of 30 epochs, which another row trains.
+TEACHERS: Mapping[str, str] = MappingProxyType(
+    {f'{method}_teacher30': 'cckd_t_reg_teacher30' for method in ('kd', 'teacher_only', 'cckd_l', 'cckd_t')}
+)
+
 # Values of the settings by row. The margin temperature belongs to the gate, the confidence temperature to lambda.
 ROWS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -39,13 +45,8 @@ ROWS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             f'cckd_t_reg_teacher{epochs}': {'method': 'cckd_t_reg', 'teacher.epochs': epochs}
             for epochs in (10, 30, 60, 100)
         },
-        **{f'{method}_teacher30': {'method': method} for method in ('kd', 'teacher_only', 'cckd_l', 'cckd_t')},
+        **{row: {'method': row.removesuffix('_teacher30')} for row in TEACHERS},
     }
-)
-# A teacher of 200 epochs has no training errors left, so that success rates are undefined. These rows share the teacher
-# of 30 epochs.
-TEACHERS: Mapping[str, str] = MappingProxyType(
-    {f'{method}_teacher30': 'cckd_t_reg_teacher30' for method in ('kd', 'teacher_only', 'cckd_l', 'cckd_t')}
 )
 
 
@@ -64,9 +65,9 @@ def jobs(
     Yields:
       All runs of one seed before those of the next; the run that trains the teacher precedes those that restore it.
     """
+    scaled = {dataset: scale_epochs(config, epochs_scale) for dataset, config in configs.items()}
+    wanted = {BASE, *rows, *(TEACHERS[row] for row in rows if row in TEACHERS)}
     for seed in range(seeds):
-        scaled = {dataset: scale_epochs(config, epochs_scale) for dataset, config in configs.items()}
-        wanted = {BASE, *rows, *(TEACHERS[row] for row in rows if row in TEACHERS)}
         for row in (row for row in ROWS if row in wanted):
             for dataset, config in scaled.items():
                 base = f'{dataset}/seed{seed}/{BASE}'
@@ -88,8 +89,7 @@ def jobs(
 def scale_epochs(config: ConfigDict, scale: float) -> ConfigDict:
     """Shortens the training of all networks for tables in less time.
 
-    The rate of the threshold grows by as much as the epochs shrink, so that the threshold of the gate takes the same
-    values from the first to the last epoch.
+    The rate of the threshold grows as the epochs shrink, so that the threshold has the same value in the last epoch.
 
     Args:
       config: stays as it is.
@@ -100,14 +100,16 @@ def scale_epochs(config: ConfigDict, scale: float) -> ConfigDict:
 
     >>> from cckd_jax import config
     >>> scaled = scale_epochs(config.default(), 0.1)
-    >>> scaled.student.epochs, scaled.alpha
-    (20, 0.1)
+    >>> scaled.student.epochs, round(scaled.alpha, 4)
+    (20, 0.1047)
     """
     if scale == 1:
         return config
     alpha = METHODS['cckd_t_reg'].hyperparameters['alpha'] if config.alpha is None else config.alpha
     values = {f'{network}.epochs': scaled_epochs(config[network].epochs, scale) for network in ('teacher', 'student')}
-    return override(config, {**values, 'alpha': alpha / scale})
+    # Epochs count from 0.
+    stretch = (config.student.epochs - 1) / max(1, values['student.epochs'] - 1)
+    return override(config, {**values, 'alpha': alpha * stretch})
 
 
 def scaled_epochs(epochs: int, scale: float) -> int:

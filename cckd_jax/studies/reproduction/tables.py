@@ -1,16 +1,8 @@
 """Tables 2-9 of the CCKD paper beside our own runs, and two tables about settings that the paper leaves open."""
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
-
-from cckd_jax.report import markdown, paper, paper_quotes
-from cckd_jax.studies.reproduction.records import Record, values
-from cckd_jax.studies.statistics import Estimate, estimate
-
-OUTSIDE = '≠'
+from typing import NamedTuple
 
 
 class Measure(NamedTuple):
@@ -19,13 +11,13 @@ class Measure(NamedTuple):
     Attributes:
       name: key of a record.
       title: of the column.
-      form: `%` for a percentage, `e` for scientific notation, `d` for whole numbers, `f` for a decimal number.
-      paper: name of the paper's number in `report.paper.numbers`; None if the paper has none.
+      form: how its numbers are formatted.
+      paper: key of `report.paper.numbers`, for measures that the paper reports.
     """
 
     name: str
     title: str
-    form: str = '%'
+    form: str = '.2%'
     paper: str | None = None
 
 
@@ -35,21 +27,23 @@ class Row(NamedTuple):
     Attributes:
       label: the paper's name, or ours for rows that the paper lacks.
       run: key of `runs.ROWS`.
-      measures: replaces the measures of the table, for rows that show another network.
+      measures: replaces the measures of the table.
+      network: that the row describes: `student`, `teacher` or `separate`.
     """
 
     label: str
     run: str
     measures: tuple[Measure, ...] | None = None
+    network: str = 'student'
 
 
 class Table(NamedTuple):
-    """A table of the paper, or one of ours.
+    """A table.
 
     Attributes:
       title: the heading.
       text: what the table shows.
-      datasets: keys of `command.CONFIGS` that the paper has.
+      datasets: keys of `datasets.DATASETS`.
       rows: in their order.
       measures: the columns.
       quoted: whether rows that the paper quotes from other papers follow.
@@ -66,19 +60,19 @@ class Table(NamedTuple):
 _ACCURACY = Measure('accuracy', 'test accuracy', paper='student.test_accuracy')
 _SHARE = Measure('share_used', 'samples used', paper='student.share_used')
 _RATES = (
-    Measure('success_rate', 'success rate', 'f', 'student.success_rate'),
-    Measure('failure_rate', 'failure rate', 'e', 'student.failure_rate'),
+    Measure('success_rate', 'success rate', '.3g', 'student.success_rate'),
+    Measure('failure_rate', 'failure rate', '.2e', 'student.failure_rate'),
 )
 _ATTACKED = Measure('adversarial_accuracy', 'accuracy', paper='student.adversarial_accuracy')
 _CCKD = (Row('CCKD-L', 'cckd_l'), Row('CCKD-T', 'cckd_t'), Row('CCKD-T + Reg', 'cckd_t_reg'))
 _METHODS = (Row('Normal', 'kd'), Row('Teacher Only', 'teacher_only'), *_CCKD)
 _ALONE = (
-    Row('student alone, learning rate 1e-3', 'separate'),
-    Row('student alone, learning rate 1e-2', 'separate_1e-2'),
+    Row('student alone, learning rate 1e-3', 'separate', network='separate'),
+    Row('student alone, learning rate 1e-2', 'separate_1e-2', network='separate'),
 )
 _ACCURACY_ROWS = (
-    Row('teacher', 'separate', (Measure('teacher_accuracy', '', paper='teacher.test_accuracy'),)),
-    Row(_ALONE[0].label, _ALONE[0].run, (Measure('accuracy', '', paper='separate.test_accuracy'),)),
+    Row('teacher', 'separate', (Measure('teacher_accuracy', '', paper='teacher.test_accuracy'),), 'teacher'),
+    _ALONE[0]._replace(measures=(Measure('accuracy', '', paper='separate.test_accuracy'),)),
     _ALONE[1],
     *_METHODS,
 )
@@ -87,8 +81,7 @@ _ACCURACY_ROWS = (
 def _accuracy_table(number: int, name: str, *datasets: str) -> Table:
     return Table(
         f'Table {number}: test accuracy on {name}',
-        'The rows with a reference number are quotes from other papers; "Normal" is our own run of `kd` beside the '
-        "paper's quote.",
+        'Rows with a reference number are quotes from other papers. "Normal" is `kd`; the paper quotes its number.',
         datasets,
         _ACCURACY_ROWS,
         (_ACCURACY,),
@@ -98,9 +91,9 @@ def _accuracy_table(number: int, name: str, *datasets: str) -> Table:
 
 _RATE_COLUMNS = (
     *_RATES,
-    Measure('train_errors', "teacher's training errors", 'd'),
-    Measure('test_success_rate', 'success rate, test set', 'f'),
-    Measure('test_failure_rate', 'failure rate, test set', 'e'),
+    Measure('train_errors', "teacher's training errors", ',.0f'),
+    Measure('test_success_rate', 'success rate, test set', '.3g'),
+    Measure('test_failure_rate', 'failure rate, test set', '.2e'),
 )
 _READINGS = (
     Row('λ at 20, δ at 20', 'cckd_t_reg'),
@@ -124,7 +117,7 @@ TABLES: Mapping[str, Table] = MappingProxyType(
             'Presentations that trained the student, and their share of epochs times training examples.',
             ('mnist', 'fashion_mnist', 'cifar10'),
             (_CCKD[2],),
-            (_SHARE, Measure('samples_used', 'presentations', 'd'), Measure('alpha', 'alpha', 'f')),
+            (_SHARE, Measure('samples_used', 'presentations', ',.0f'), Measure('alpha', 'alpha', '.3g')),
         ),
         '7': Table(
             'Table 7: success and failure rates',
@@ -143,21 +136,21 @@ TABLES: Mapping[str, Table] = MappingProxyType(
         ),
         '8': Table(
             'Table 8: the attack',
-            'One step of FGSM on training images, made for the student alone (learning rate 1e-3).',
+            'One step of FGSM on training images and the student alone (learning rate 1e-3).',
             ('mnist', 'fashion_mnist', 'cifar10'),
             (Row('student alone', 'separate'),),
             (
-                Measure('epsilon', 'ε', 'f'),
-                Measure('attack_samples', 'samples', 'd'),
+                Measure('epsilon', 'ε', '.3g', 'attack.epsilon'),
+                Measure('attack_samples', 'samples', ',.0f', 'attack.samples'),
                 Measure('accuracy_of_attacked', 'accuracy of the attacked network'),
             ),
         ),
         '9': Table(
             'Table 9: accuracy on adversarial samples',
-            'The first column follows the float32 gradient of the softmax cross entropy as the paper does, and the '
-            'second one the exact gradient. The other columns change one thing each: images of the test set, ten steps '
-            'within the same ε, samples made for the teacher, and samples made for the evaluated student itself (5,000 '
-            'images).',
+            'The attack of Table 8. It follows the float32 gradient of the softmax cross entropy, as PyTorch, the '
+            'framework of the paper, computes it; the second column follows the exact gradient. The other columns '
+            'use up to 5,000 images: of the test set, attacked in ten steps within the same ε, attacked on the '
+            'teacher, and attacked on the evaluated student itself.',
             ('mnist', 'fashion_mnist', 'cifar10'),
             (*_METHODS, _ALONE[1]),
             (
@@ -165,8 +158,8 @@ TABLES: Mapping[str, Table] = MappingProxyType(
                 Measure('adversarial_accuracy_exact', 'exact gradient'),
                 Measure('adversarial_accuracy_test', 'test images'),
                 Measure('adversarial_accuracy_iterated', 'ten steps'),
-                Measure('adversarial_accuracy_teacher', 'made for the teacher'),
-                Measure('adversarial_accuracy_own', 'made for the student'),
+                Measure('adversarial_accuracy_teacher', 'attack on the teacher'),
+                Measure('adversarial_accuracy_own', 'attack on the student'),
             ),
         ),
         'temperatures': Table(
@@ -183,12 +176,13 @@ TABLES: Mapping[str, Table] = MappingProxyType(
             ('mnist', 'fashion_mnist'),
             (
                 *(Row(f'{epochs} epochs', f'cckd_t_reg_teacher{epochs}') for epochs in (10, 30, 60, 100)),
-                Row('200 epochs', 'cckd_t_reg'),
+                Row('as in the config', 'cckd_t_reg'),
             ),
             (
+                Measure('teacher_epochs', "teacher's epochs", ',.0f'),
                 Measure('teacher_accuracy', "teacher's test accuracy"),
-                Measure('train_errors', "teacher's training errors", 'd'),
-                Measure('mean_confidence', 'λ', 'f'),
+                Measure('train_errors', "teacher's training errors", ',.0f'),
+                Measure('mean_confidence', 'λ', '.3g'),
                 _ACCURACY,
                 _SHARE,
                 *_RATES,
@@ -196,171 +190,3 @@ TABLES: Mapping[str, Table] = MappingProxyType(
         ),
     }
 )
-
-
-class Cell(NamedTuple):
-    """One measure of one row: the paper's number and ours.
-
-    Attributes:
-      table: key of `TABLES`.
-      dataset: key of the data set.
-      row: label.
-      measure: of the table.
-      paper: the paper's number, or None.
-      estimate: of our runs, or None if there is none.
-      note: the set-up behind a quoted number.
-    """
-
-    table: str
-    dataset: str
-    row: str
-    measure: Measure
-    paper: float | None
-    estimate: Estimate | None
-    note: str = ''
-
-    @property
-    def outside(self) -> bool:
-        """Whether the paper's number lies outside the 95 % interval of ours; False for a single run."""
-        if self.paper is None or self.estimate is None or self.estimate.half_width is None:
-            return False
-        return abs(self.paper - self.estimate.mean) > self.estimate.half_width
-
-
-def cells(name: str, records: Sequence[Record], datasets: Sequence[str] | None = None) -> list[Cell]:
-    """All cells of a table.
-
-    Args:
-      name: key of `TABLES`.
-      records: of `records.read`.
-      datasets: to show; those of the paper if None. A data set of the paper without a run has empty cells.
-
-    Returns:
-      Cells in the order of data sets, rows and measures.
-    """
-    table = TABLES[name]
-    shown = table.datasets if datasets is None else datasets
-    return [cell for dataset in shown for cell in _dataset_cells(name, table, records, dataset)]
-
-
-def _dataset_cells(name: str, table: Table, records: Sequence[Record], dataset: str) -> list[Cell]:
-    pair = _PAPER_PAIRS.get(dataset, ('', ''))
-    result = []
-    for row in table.rows:
-        numbers = paper.numbers(*pair, row.run) if row.run in _PAPER_RUNS else {}
-        for measure in row.measures or table.measures:
-            by_seed = values(records, dataset, row.run, measure.name)
-            ours = estimate(list(by_seed.values())) if by_seed else None
-            result.append(Cell(name, dataset, row.label, measure, numbers.get(measure.paper or ''), ours))
-    if table.quoted:
-        result += [
-            Cell(name, dataset, quote.label, _ACCURACY, quote.accuracy, None, quote.setup)
-            for quote in paper_quotes.quotes(*pair)
-        ]
-    return result
-
-
-# The paper's settings; other rows have no number in the paper.
-_PAPER_RUNS = ('separate', 'kd', 'teacher_only', 'cckd_l', 'cckd_t', 'cckd_t_reg')
-_PAPER_PAIRS = {
-    'mnist': ('mnist', 'lenet5_half'),
-    'fashion_mnist': ('fashion_mnist', 'lenet5_half'),
-    'cifar10': ('cifar10', 'alexnet_half'),
-    'svhn_alexnet': ('svhn_cropped', 'alexnet_half'),
-    'svhn_resnet': ('svhn_cropped', 'resnet18'),
-}
-
-
-def render(name: str, records: Sequence[Record], datasets: Sequence[str] | None = None) -> str:
-    """Formats a table as Markdown: one block for each data set.
-
-    Args:
-      name: key of `TABLES`.
-      records: of `records.read`.
-      datasets: to show; those of the paper if None.
-
-    Returns:
-      Markdown, with a heading.
-    """
-    table = TABLES[name]
-    blocks = [f'## {table.title}', table.text]
-    all_cells = cells(name, records, datasets)
-    for dataset in dict.fromkeys(cell.dataset for cell in all_cells):
-        shown = [cell for cell in all_cells if cell.dataset == dataset]
-        blocks += [f'**{dataset}** {_scale(records, dataset)}', _block(table, shown)]
-    return '\n\n'.join(blocks) + '\n'
-
-
-def _block(table: Table, shown: Sequence[Cell]) -> str:
-    labels = dict.fromkeys(cell.row for cell in shown)
-    rows = {label: [cell for cell in shown if cell.row == label] for label in labels}
-    # A column for the paper only where it has a number.
-    columns = [
-        (measure, any(row[index].paper is not None for row in rows.values()))
-        for index, measure in enumerate(table.measures)
-    ]
-    header = ['']
-    for measure, has_paper in columns:
-        header += [f'{measure.title}, paper', 'ours'] if has_paper else [measure.title]
-    header.append('seeds')
-    if table.quoted:
-        header.append('set-up of a quoted number')
-    lines = []
-    for label, row in rows.items():
-        line, seeds = [label], {cell.estimate.count for cell in row if cell.estimate}
-        for (_, has_paper), cell in zip(columns, row, strict=True):
-            if has_paper:
-                line.append(_number(cell.paper, cell.measure.form))
-            line.append('quoted' if cell.note else _ours(cell))
-        line.append(', '.join(map(str, sorted(seeds))))
-        if table.quoted:
-            line.append(row[0].note)
-        lines.append(line)
-    return markdown.table(header, lines)
-
-
-def _ours(cell: Cell) -> str:
-    if cell.estimate is None:
-        return 'not run'
-    text = _number(cell.estimate.mean, cell.measure.form)
-    if cell.estimate.half_width:
-        text += f' ± {_number(cell.estimate.half_width, cell.measure.form)}'
-    return f'{text} {OUTSIDE}' if cell.outside else text
-
-
-_FORMS = {'%': '.2%', 'e': '.2e', 'd': ',.0f', 'f': '.3g'}
-
-
-def _number(value: float | None, form: str) -> str:
-    return '' if value is None else format(value, _FORMS[form])
-
-
-def _scale(records: Sequence[Record], dataset: str) -> str:
-    """Epochs of the runs of a data set, and whether they are the paper's."""
-    lengths = sorted({record['epochs'] for record in records if record['dataset'] == dataset})
-    if not lengths:
-        return '(not run)'
-    full = paper.epochs(*_PAPER_PAIRS.get(dataset, ('', '')))
-    text = f'({", ".join(map(str, lengths))} epochs'
-    if full is None:
-        return f'{text}; not in the paper)'
-    return f'{text}, as in the paper)' if lengths == [full] else f'{text}; **scaled**, the paper trains for {full})'
-
-
-def render_csv(all_cells: Sequence[Cell]) -> str:
-    """Formats cells as CSV, one line each: table, data set, row, measure, the paper's number, ours, and a mark."""
-    text = io.StringIO(newline='')
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(['table', 'dataset', 'row', 'measure', 'paper', 'mean', 'half_width', 'seeds', 'outside', 'setup'])
-    for cell in all_cells:
-        ours: tuple[Any, ...] = (None, None, 0) if cell.estimate is None else _rounded(cell.estimate)
-        writer.writerow(
-            [cell.table, cell.dataset, cell.row, cell.measure.name, cell.paper, *ours, int(cell.outside), cell.note]
-        )
-    return text.getvalue()
-
-
-def _rounded(ours: Estimate) -> tuple[Any, ...]:
-    # Six digits: the last ones of a mean depend on the order of the sum.
-    half_width = None if ours.half_width is None else float(f'{ours.half_width:.6g}')
-    return float(f'{ours.mean:.6g}'), half_width, ours.count
