@@ -50,7 +50,7 @@ BELOW: dict[str, set[str]] = {
         *{'interrupt', 'paths', 'cache', 'cpu', 'config_check', 'comparison'},
     },
     'studies': {
-        *{'cli', 'experiment', 'evaluators', 'evaluation', 'methods', 'losses', 'selection', 'models', 'data'},
+        *{'cli', 'experiment', 'evaluators', 'evaluation', 'methods', 'losses', 'selection', 'models'},
         *{'config', 'report', 'errors', 'console', 'io', 'imports', 'paths', 'cpu'},
     },
     'benchmark': {

@@ -14,7 +14,8 @@ def test_the_digits_fill_every_table(tmp_path):
     (workdir, committed) = (tmp_path / 'work', tmp_path / 'committed')
     reproduce = [
         *(sys.executable, 'launch/reproduce.py', '--tables=2,3,6,7,9', '--datasets=digits', '--seeds=2'),
-        *('--epochs-scale=0.05', f'--workdir={workdir}', f'--commit={committed}'),
+        # In one process, because the others of the test suite keep the cores busy.
+        *('--epochs-scale=0.05', '--processes=1', f'--workdir={workdir}', f'--commit={committed}'),
     ]
     first = subprocess.run(reproduce, cwd=ROOT, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr

@@ -1,6 +1,7 @@
 """Transfer from teacher to student: success and failure rate, and adversarial examples of the student trained alone."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +135,7 @@ def _attack_accuracies(
     """Accuracy of the baseline and of a student on training images attacked on the baseline (Tables 8-9)."""
     count = min(run.config.attack.samples, len(run.dataset.train))
     images, labels = run.dataset.train.images[:count], run.dataset.train.labels[:count]
-    attack = _attacker(attacked.module, student.module, run.config.attack.epsilon, loss)
-    apply = evaluation.map_dataset(attack, arrays=2, devices=run.devices, title='attacking')
+    apply = transfer_attack(attacked.module, student.module, run.config.attack.epsilon, loss, tuple(run.devices))
     (adversarial, attacked_classes, student_classes) = apply((attacked.variables, student.variables), images, labels)
     if store:
         save_arrays(
@@ -148,17 +148,45 @@ def _attack_accuracies(
     return float((attacked_classes == labels).mean()), float((student_classes == labels).mean())
 
 
-def _attacker(attacked: nn.Module, student: nn.Module, epsilon: float, loss: str) -> Any:
-    """`((variables of both), images, labels)` to attacked images as uint8 and the predictions of both networks."""
+@functools.lru_cache(maxsize=8)
+def transfer_attack(
+    attacked: nn.Module,
+    student: nn.Module,
+    epsilon: float,
+    loss: str,
+    devices: tuple[jax.Device, ...],
+    *,
+    steps: int = 1,
+) -> Callable[..., Any]:
+    """Returns an attack on one network whose examples another network classifies.
+
+    Calls with equal arguments return the same function, which is compiled once.
+
+    Args:
+      attacked: module of the network that is attacked.
+      student: module of the network that is evaluated.
+      epsilon: radius of the attack, in [0, 1].
+      loss: that the attack increases, a name in `robustness.LOSSES`.
+      devices: to compute on.
+      steps: 1 for FGSM, more for PGD.
+
+    Returns:
+      A function of the variables of both networks, uint8 images and labels: attacked images as uint8, and the classes
+      that both networks predict.
+    """
 
     def attack(variables: Any, pixels: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         networks = (models.Network(attacked, variables[0]), models.Network(student, variables[1]))
-        adversarial = evaluation.fgsm(networks[0], data.to_unit(pixels), labels, epsilon=epsilon, loss=loss)
+        clean = data.to_unit(pixels)
+        if steps == 1:
+            adversarial = evaluation.fgsm(networks[0], clean, labels, epsilon=epsilon, loss=loss)
+        else:
+            adversarial = evaluation.pgd(networks[0], clean, labels, epsilon=epsilon, loss=loss, steps=steps)
         (attacked_classes, student_classes) = (jnp.argmax(network(adversarial), -1) for network in networks)
         # A quarter of the memory of floats, and enough for a picture.
         return (jnp.round(adversarial * 255).astype(jnp.uint8), attacked_classes, student_classes)
 
-    return attack
+    return evaluation.map_dataset(attack, arrays=2, devices=devices, title='attacking')
 
 
 TRANSFER = Evaluator(measure, table, figure, shared=True)

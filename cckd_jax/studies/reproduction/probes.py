@@ -7,12 +7,12 @@ teachers are. The probes measure the alternatives for the same networks.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cckd_jax import data, evaluation, losses, models
+from cckd_jax import evaluation, losses, models
 from cckd_jax.evaluators import Evaluator, FinishedRun, Predictions
+from cckd_jax.evaluators.transfer import transfer_attack
 from cckd_jax.report import markdown, style
 from cckd_jax.selection import margin
 
@@ -94,24 +94,20 @@ def _test_rates(run: FinishedRun, predictions: Predictions) -> dict[str, Any]:
 
 def _attack(run: FinishedRun, attacked: models.Network, steps: int, splits: Sequence[str]) -> list[dict[str, Any]]:
     """Accuracies of the attacked network and of the student on the attacked images of each split."""
-    student, epsilon = run.student.network, run.config.attack.epsilon
-
-    def attack(variables: Any, pixels: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-        networks = (models.Network(attacked.module, variables[0]), models.Network(student.module, variables[1]))
-        clean, options = data.to_unit(pixels), {'epsilon': epsilon, 'loss': 'softmax_cross_entropy'}
-        if steps == 1:
-            adversarial = evaluation.fgsm(networks[0], clean, labels, **options)
-        else:
-            adversarial = evaluation.pgd(networks[0], clean, labels, steps=steps, **options)
-        (attacked_classes, student_classes) = (jnp.argmax(network(adversarial), -1) for network in networks)
-        return attacked_classes, student_classes
-
-    apply = evaluation.map_dataset(attack, arrays=2, devices=run.devices, title='attacking')
+    student = run.student.network
+    apply = transfer_attack(
+        attacked.module,
+        student.module,
+        run.config.attack.epsilon,
+        'softmax_cross_entropy',
+        tuple(run.devices),
+        steps=steps,
+    )
     rows = []
     for split in splits:
         examples = getattr(run.dataset, split)
         (images, labels) = (examples.images[:_SAMPLES], examples.labels[:_SAMPLES])
-        classes = apply((attacked.variables, student.variables), images, labels)
+        (_, *classes) = apply((attacked.variables, student.variables), images, labels)
         (attacked_accuracy, student_accuracy) = (float((predicted == labels).mean()) for predicted in classes)
         row = {'split': split, 'accuracy_of_attacked': attacked_accuracy, 'student_accuracy': student_accuracy}
         rows.append(row)
