@@ -26,7 +26,7 @@ BELOW: dict[str, set[str]] = {
     'losses': {'checks'},
     'selection': {'checks', 'errors'},
     'models': {'errors', 'imports'},
-    'data': {'errors', 'cache', 'paths', 'console'},
+    'data': {'errors', 'cache', 'cpu', 'paths', 'console'},
     'robustness': {'losses', 'models', 'errors', 'checks'},
     'methods': {'losses', 'selection', 'robustness', 'models', 'errors', 'imports'},
     'training': {'methods', 'models', 'data', 'errors', 'imports', 'console', 'io', 'cache', 'paths'},

@@ -73,6 +73,25 @@ def test_splits_of_the_user_are_kept(tmp_path, cache):
     assert sorted(indices(pets.test)) == [(label, row) for label in (0, 1) for row in range(3)]
 
 
+@pytest.mark.parametrize('name', ['train', 'test'])
+def test_train_or_test_without_folders_is_a_class(tmp_path, cache, name):
+    folder = write_images(tmp_path / 'vehicles', ('bus', name))
+    (folder / name / '.ipynb_checkpoints').mkdir()
+    vehicles = data.load(str(folder), image_shape=SHAPE)
+    assert set(vehicles.class_names) == {'bus', name}
+    write_images(tmp_path / 'unlabelled', ('train', 'test'))
+    with pytest.raises(InputError, match='train has no folders of classes'):
+        data.load(str(tmp_path / 'unlabelled'), image_shape=SHAPE)
+
+
+def test_hidden_folders_have_no_examples(tmp_path, cache):
+    folder = write_images(tmp_path / '.pets')
+    write_images(folder / 'Bär', ['.ipynb_checkpoints'], count=3)
+    (folder / 'Bär' / '.thumb.png').write_bytes(b'')
+    pets = data.load(str(folder), image_shape=SHAPE)
+    assert len(pets.train) + len(pets.test) == 20
+
+
 def test_images_of_any_kind_get_the_shape(tmp_path, cache):
     folder = write_images(tmp_path / 'pets', size=(50, 30))
     (frame, other) = (Image.new('L', (9, 8), grey) for grey in (10, 200))
@@ -129,7 +148,7 @@ def test_unreadable_files_are_listed_and_skipped_on_request(tmp_path, cache, cap
     assert np.bincount(np.concatenate([pets.train.labels, pets.test.labels])).tolist() == [3, 10]
     assert min(row for label, row in indices(pets.train) + indices(pets.test) if label == 0) == 7
     error = capsys.readouterr().err
-    assert 'ignoring 1 files that are no images by their names: Bär/notes.txt' in error
+    assert 'ignoring files without an image suffix (1): Bär/notes.txt' in error
     assert 'warning: skipping 7 of 20 images' in error
     for index in range(7, 10):
         (folder / 'Bär' / f'bild {index:03} ü.png').write_bytes(b'')

@@ -58,6 +58,14 @@ def test_sixteen_bits_are_scaled_to_eight(tmp_path):
     assert images.decode(saved(tmp_path, Image.fromarray(pixels)), (1, 3, 1)).ravel().tolist() == [0, 100, 255]
 
 
+@pytest.mark.parametrize(('most', 'scale'), [(65535, 257), (1020, 4)])
+def test_a_pgm_of_sixteen_bits_is_scaled_to_eight(tmp_path, most, scale):
+    pixels = np.array([0, 100 * scale, most], '>u2')
+    path = tmp_path / 'image.pgm'
+    path.write_bytes(f'P5 3 1 {most}\n'.encode() + pixels.tobytes())
+    assert images.decode(path, (1, 3, 1)).ravel().tolist() == [0, 100, 255]
+
+
 def test_the_orientation_of_a_camera_is_applied(tmp_path):
     for image in (Image.fromarray(GREY), Image.fromarray(GREY).convert('RGBA'), Image.fromarray(GREY.astype('u2'))):
         upside_down = image.getexif()

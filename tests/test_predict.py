@@ -21,6 +21,8 @@ def folder(tmp_path, digits):
     folder = tmp_path / 'images'
     (folder / 'more').mkdir(parents=True)
     (folder / 'notes.txt').write_text('no image')
+    (folder / '.ipynb_checkpoints').mkdir()
+    (folder / '.ipynb_checkpoints' / '0-checkpoint.png').write_bytes(b'')
     for index, image in enumerate(digits.test.images[:5]):
         picture = Image.fromarray(image[..., 0])
         name = folder / ('more' if index % 2 else '') / str(index)

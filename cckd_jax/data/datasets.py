@@ -36,7 +36,7 @@ class Dataset(NamedTuple):
       validation: held out of the training set; empty unless a fraction was requested.
       rows: int `[N]`, indices of the training examples in the data set's own order.
       source_size: number of training examples before any were left out.
-      class_names: C names; '0', '1', ... if the source has none.
+      class_names: C names; '0', '1', ... without names in the source.
     """
 
     name: str
@@ -76,7 +76,7 @@ def load(
       image_shape: shape of the embedded digits, `(28, 28, 1)` if None, or to which the images of a folder are resized;
         other data sets keep theirs.
       test_fraction: fraction of a folder without test images that becomes its test split.
-      split_seed: of this choice, and of the order of a folder's examples.
+      split_seed: seed of the test split and of the order of a folder's examples.
       skip_unreadable: whether to leave out files of a folder that cannot be read.
       examples: number of training examples to keep, from the front; all if None.
       validation_fraction: fraction of the training set to hold out, in [0, 1).

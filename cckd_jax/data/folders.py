@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from cckd_jax import cpu
 from cckd_jax.console import log
 from cckd_jax.data.decoded import cached_arrays
-from cckd_jax.data.images import SUFFIXES, decode
+from cckd_jax.data.images import SUFFIXES, decode, find_images
 from cckd_jax.data.split import Split
 from cckd_jax.errors import InputError
 
@@ -48,7 +49,8 @@ def read_folder(
       image_shape: `(H, W, C)`, C is 1 or 3; there is no default, because the images may have any sizes.
       test_fraction: fraction of each class that becomes the test split if the folder has none; at least one image of
         each class, and never all.
-      split_seed: of the choice of test images, which depends on the names of the files and not on their location.
+      split_seed: seed of the test split and of the order of the examples. The split depends on the names of the files
+        and not on their location.
       skip_unreadable: whether to leave out files that cannot be read as images. They are listed in either case.
 
     Returns:
@@ -58,7 +60,7 @@ def read_folder(
       InputError: `image_shape` is None; the folder has no classes, only one, or one without images; the splits have
         other classes; or a file cannot be read.
     """
-    if (folder / 'train').is_dir() or (folder / 'test').is_dir():
+    if _has_splits(folder):
         classes = _common_classes(folder)
         (train_files, test_files) = (_list(folder / split, classes) for split in ('train', 'test'))
         image_shape = _needed(folder, image_shape)
@@ -87,8 +89,18 @@ def _needed(folder: Path, image_shape: tuple[int, int, int] | None) -> tuple[int
     return image_shape
 
 
+def _has_splits(folder: Path) -> bool:
+    """Whether `train` and `test` are splits; one of them without folders is a class of that name."""
+    splits = [folder / name for name in ('train', 'test') if (folder / name).is_dir()]
+    return len(splits) == 2 or any(map(_folders, splits))
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith('.'))
+
+
 def _classes(folder: Path) -> list[str]:
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith('.'))
+    classes = _folders(folder)
     if len(classes) < 2:
         reason = f'has only one class, {classes[0]!r}' if classes else 'has no folders of classes'
         raise InputError(f'{folder} {reason}; a data set is a folder with train/CLASS/* and test/CLASS/*, or CLASS/*')
@@ -115,16 +127,15 @@ def _list(folder: Path, classes: Sequence[str]) -> _Files:
     labels: list[int] = []
     ignored: list[Path] = []
     for label, name in enumerate(classes):
-        files = [path for path in (folder / name).rglob('*') if not path.name.startswith('.') and path.is_file()]
-        images = sorted(path for path in files if path.suffix.lower() in SUFFIXES)
-        ignored += [path for path in files if path.suffix.lower() not in SUFFIXES]
+        (images, others) = find_images(folder / name)
+        ignored += others
         if not images:
             raise InputError(f'class {name!r} of {folder} has no images ({", ".join(SUFFIXES)})')
         paths += images
         labels += [label] * len(images)
     if ignored:
         names = _listed([str(path.relative_to(folder)) for path in sorted(ignored)])
-        log(f'{folder}: ignoring {len(ignored)} files that are no images by their names: {names}')
+        log(f'{folder}: ignoring files without an image suffix ({len(ignored)}): {names}')
     return _Files(paths, np.array(labels, np.int32))
 
 
@@ -180,7 +191,7 @@ def _decode(folder: Path, paths: Sequence[Path], image_shape: tuple[int, int, in
             readable[row] = False
 
     log(f'decoding {len(paths):,} images of {folder} to {"x".join(map(str, image_shape))}')
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(len(cpu.cores())) as threads:
         rows = threads.map(decode_row, range(len(paths)))
         for _ in tqdm(rows, 'decoding', total=len(paths), leave=False, disable=None, unit=' images'):
             pass

@@ -16,6 +16,17 @@ _MODES = {1: 'L', 3: 'RGB'}
 _SIXTEEN_BIT = ('I;16', 'I;16B', 'I;16L')
 
 
+def find_images(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The images below a folder by their suffixes, and the other files, each in the order of their paths.
+
+    Hidden files, and files in hidden folders such as `.ipynb_checkpoints`, are neither.
+    """
+    is_hidden = lambda path: any(name.startswith('.') for name in path.relative_to(folder).parts)
+    files = sorted(path for path in folder.rglob('*') if not is_hidden(path) and path.is_file())
+    is_image = lambda path: path.suffix.lower() in SUFFIXES
+    return [path for path in files if is_image(path)], [path for path in files if not is_image(path)]
+
+
 def decode(path: str | Path, image_shape: tuple[int, int, int]) -> np.ndarray:
     """Reads an image file, resizes its short side and crops the centre.
 
@@ -60,7 +71,8 @@ def _eight_bits(image: 'Image.Image', path: str | Path) -> 'Image.Image':
     """The image with 8 bits per channel and without transparency; it keeps its EXIF orientation."""
     from PIL import Image  # see `decode`
 
-    if image.mode in _SIXTEEN_BIT:
+    # Pillow reads the 16 bits of a PGM into 32 bits.
+    if image.mode in _SIXTEEN_BIT or (image.mode, image.format) == ('I', 'PPM'):
         # Pillow's own conversion clips at 255.
         grey = Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
         grey.getexif().update(image.getexif())

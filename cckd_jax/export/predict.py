@@ -85,7 +85,7 @@ def _files(names: Sequence[str]) -> Iterator[Path]:
         if not path.is_dir():
             yield path
             continue
-        files = sorted(file for file in path.rglob('*') if file.suffix.lower() in images.SUFFIXES and file.is_file())
+        (files, _) = images.find_images(path)
         if not files:
             raise InputError(f'no images in {path}; their names end in {", ".join(images.SUFFIXES)}')
         yield from files
