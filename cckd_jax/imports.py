@@ -1,6 +1,7 @@
 """Everything with a name can come from outside: a built-in name, or the import path `package.module:NAME`."""
 
 import importlib
+import importlib.util
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -52,3 +53,13 @@ def import_object(path: str, kind: str) -> Any:
             'package.module:NAME'
         )
     return getattr(module, name)
+
+
+def require(*packages: str) -> None:
+    """Raises InputError for the first package that is not installed; they belong to the extra `export`.
+
+    >>> require('numpy')
+    """
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise InputError(f"{package} is not installed; pip install '.[export]'")

@@ -1,5 +1,8 @@
 """Weights of PyTorch in our ResNets give the logits of an independent forward pass in NumPy."""
 
+import sys
+from types import SimpleNamespace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -129,6 +132,44 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
         models.read_state_dict(tmp_path / 'absent.safetensors')
     with pytest.raises(InputError, match='fit ResNets, and not a LeNet5'):
         models.from_state_dict(models.create('lenet5'), {}, (28, 28, 1))
+
+
+def test_an_exported_student_is_no_checkpoint(tmp_path):
+    path = tmp_path / 'student.safetensors'
+    save_file({'params/output/bias': np.zeros(10, np.float32)}, path, metadata={'format': 'flax', 'config': '{}'})
+    with pytest.raises(InputError, match=r'an exported student is not a checkpoint; give RUN/student$'):
+        models.read_state_dict(path)
+
+
+def test_a_dict_around_a_state_dict_is_listed(tmp_path, monkeypatch):
+    array = np.zeros(3, np.float32)
+    tensor = SimpleNamespace(float=lambda: SimpleNamespace(numpy=lambda: array))
+    torch = SimpleNamespace(is_tensor=lambda value: value is tensor)
+    monkeypatch.setitem(sys.modules, 'torch', torch)
+    torch.load = lambda *args, **options: {'net': {'fc.bias': tensor}, 'acc': 0.9}
+    with pytest.raises(InputError, match=r'net\.pt has net, acc and no state_dict; save the state dict alone$'):
+        models.read_state_dict(tmp_path / 'net.pt')
+    torch.load = lambda *args, **options: {'state_dict': {'fc.bias': tensor}, 'acc': 0.9}
+    assert models.read_state_dict(tmp_path / 'net.pt') == {'fc.bias': array}
+
+
+@pytest.mark.parametrize(
+    ('suffix', 'package', 'remedy'),
+    [('safetensors', 'safetensors', r"pip install '\.\[export\]'"), ('pt', 'torch', 'save a .safetensors file')],
+)
+def test_a_missing_package_is_named_with_a_way_out(suffix, package, remedy, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match=f'{package}.* is not installed; .*{remedy}'):
+        models.read_state_dict(tmp_path / f'net.{suffix}')
+
+
+def test_a_mean_needs_a_network_with_that_option():
+    fields = {'teacher.model': 'lenet5', 'teacher.checkpoint': 'a.pt', 'teacher.input_mean': (0.5,)}
+    with pytest.raises(
+        InputError, match=r'^input_mean needs a network with the option mean, .* lenet5 has none'
+    ) as raised:
+        experiment.check(digits_config(**fields))
+    assert len(str(raised.value).splitlines()) == 1
 
 
 def test_a_teacher_from_weights_of_pytorch_is_reported_when_it_guesses(tmp_path, one_device, capsys):

@@ -50,13 +50,22 @@ def seeds(config: ConfigDict, network_configs: Sequence[ConfigDict]) -> list[int
 def create_model(config: ConfigDict, network_config: ConfigDict, num_classes: int) -> nn.Module:
     """Creates the module that a teacher's settings or `config.student` describe."""
     options = dict(network_config.options.items())
-    # A network that was trained in PyTorch, on standardized images.
-    for name in ('mean', 'std'):
-        if network_config.get(f'input_{name}') is not None:
-            options[name] = tuple(network_config[f'input_{name}'])
     if config.precision != 'float32':
         options['dtype'] = jnp.dtype(config.precision)
-    return models.create(network_config.model, num_classes, **options)
+    module = models.create(network_config.model, num_classes, **options)
+    # A network that was trained in PyTorch, on standardized images.
+    standardization = {
+        name: tuple(network_config[f'input_{name}'])
+        for name in ('mean', 'std')
+        if network_config.get(f'input_{name}') is not None
+    }
+    for name in standardization:
+        if not hasattr(module, name):
+            raise InputError(
+                f'input_{name} needs a network with the option {name}, such as resnet18, and {network_config.model} '
+                'has none; remove it'
+            )
+    return models.create(network_config.model, num_classes, **options, **standardization)
 
 
 def restore(run: Run, path: str, network_config: ConfigDict, **expected: Any) -> TrainedNetwork:

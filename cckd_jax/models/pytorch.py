@@ -17,6 +17,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from cckd_jax.errors import InputError
+from cckd_jax.imports import require
 from cckd_jax.models import base
 from cckd_jax.models.resnet import ResNet
 
@@ -45,13 +46,16 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
         the entry `state_dict`.
 
     Raises:
-      InputError: a package is not installed, or the file cannot be read.
+      InputError: a package is not installed, the file cannot be read, or it holds no state dict of PyTorch.
     """
     try:
         return _read_safetensors(path) if path.suffix == '.safetensors' else _read_torch(path)
-    except ImportError as error:
-        remedy = "pip install '.[export]'" if error.name == 'safetensors' else 'install it, or save a .safetensors file'
-        raise InputError(f'{path} needs {error.name}, which is not installed; {remedy}') from None
+    except InputError:
+        raise
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f'{path} needs {error.name}, which is not installed; install it, or save a .safetensors file'
+        ) from None
     except FileNotFoundError:
         raise InputError(f'no file of weights at {path}') from None
     except Exception as error:  # both libraries raise their own
@@ -131,9 +135,13 @@ def _name(name: str) -> str:
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    from safetensors.numpy import load_file  # optional: only weights of PyTorch need it
+    require('safetensors')
+    from safetensors import safe_open  # an extra
 
-    return load_file(path)
+    with safe_open(path, 'numpy') as file:
+        if (file.metadata() or {}).get('format') == 'flax':
+            raise InputError(f'{path}: an exported student is not a checkpoint; give RUN/student')
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:
@@ -141,4 +149,6 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
 
     loaded = torch.load(path, map_location='cpu', weights_only=True)
     state_dict = loaded.get('state_dict', loaded)
+    if not all(map(torch.is_tensor, state_dict.values())):
+        raise InputError(f'{path} has {", ".join(map(str, state_dict))} and no state_dict; save the state dict alone')
     return {name: values.float().numpy() for name, values in state_dict.items()}
