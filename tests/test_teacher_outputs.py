@@ -188,7 +188,8 @@ def test_the_logits_of_a_function_are_written_and_read(tmp_path, digits):
     [
         ('a.npz', lambda images: np.zeros((len(images), 9)), None, r'returns \[256, 9\] .* needs \[256, 10\]'),
         ('a.npz', lambda images: np.full((len(images), 10), np.nan), None, 'must be finite floats'),
-        ('a.npz', lambda images: np.full((len(images), 10), 0.1), None, 'are probabilities'),
+        ('a.npz', lambda images: np.full((len(images), 10), 0.1), None, 'are probabilities.* of the probabilities$'),
+        ('folder/a.npz', None, None, 'there is no folder .*folder; create it first'),
         ('a.npz', None, 100, '1337 of its 1437 examples are left out'),
         ('a.npy', None, None, r'need an \.npz file, not a\.npy; give a\.npz'),
     ],

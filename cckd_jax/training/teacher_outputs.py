@@ -122,7 +122,8 @@ def write_logits(
       batch_size: images per call.
 
     Raises:
-      InputError: training examples are left out, or the function returns another shape, NaN or infinity.
+      InputError: there is no such folder, training examples are left out, or the function returns another shape, NaN,
+        infinity or probabilities.
 
     >>> import tempfile
     >>> from cckd_jax import data
@@ -134,6 +135,8 @@ def write_logits(
     path = expand(path)
     if path.suffix != '.npz':
         raise InputError(f'the logits of both splits need an .npz file, not {path.name}; give {path.stem}.npz')
+    if not path.parent.is_dir():
+        raise InputError(f'cannot write {path}: there is no folder {path.parent}; create it first')
     if len(dataset.train) != dataset.source_size:
         raise InputError(
             f'logits cover the whole training set, and {dataset.source_size - len(dataset.train)} of its '
@@ -163,7 +166,7 @@ def _apply(
             )
         batches.append(logits)
     result = np.concatenate(batches)
-    check_finite_logits(title, result, check=True)
+    check_finite_logits(title, result, check=True, force='')
     return result
 
 
@@ -193,13 +196,14 @@ def _as_logits(path: Path, name: str, logits: np.ndarray, examples: int, classes
     return logits
 
 
-def check_finite_logits(name: str, logits: np.ndarray, *, check: bool) -> None:
+def check_finite_logits(name: str, logits: np.ndarray, *, check: bool, force: str = f'; {_FORCE}') -> None:
     """Raises InputError for values that are not finite, and with `check` for probabilities.
 
     Args:
       name: what the values are, for messages.
       logits: float32 `[..., C]`.
       check: whether to refuse rows that are not negative and sum to 1.
+      force: how to accept them nevertheless, which ends the message.
     """
     if not np.isfinite(logits).all():
         raise InputError(f'{name} must be finite floats; as float32, some are NaN or infinite')
@@ -207,7 +211,7 @@ def check_finite_logits(name: str, logits: np.ndarray, *, check: bool) -> None:
     if check and (logits >= 0).all() and np.allclose(logits.sum(-1), 1, atol=0.01):
         raise InputError(
             f'{name} are probabilities: no value is negative and every row sums to 1; '
-            f'give the logits, or the logarithm of the probabilities; {_FORCE}'
+            f'give the logits, or the logarithm of the probabilities{force}'
         )
 
 
