@@ -17,8 +17,12 @@ def save_linear(
     sizes=None,
     inputs=('images',),
     outputs=('scores',),
+    baked_batch=-1,
 ):
-    """Writes `flatten(images) @ kernel`; the kernel `[H * W * C, classes]` is that of images in nhwc."""
+    """Writes `flatten(images) @ kernel`; the kernel `[H * W * C, classes]` is that of images in nhwc.
+
+    Whatever `batch` declares, the nodes take `baked_batch` images, or any number if it is -1.
+    """
     (height, width, channels) = image_shape
     if layout == 'nchw':
         kernel = kernel.reshape(height, width, channels, -1).transpose(2, 0, 1, 3).reshape(-1, kernel.shape[-1])
@@ -26,7 +30,8 @@ def save_linear(
     nodes = [
         helper.make_node('Cast', [inputs[0]], ['pixels'], to=TensorProto.FLOAT),
         helper.make_node('Flatten', ['pixels'], ['flat']),
-        helper.make_node('MatMul', ['flat', 'kernel'], ['product']),
+        helper.make_node('Reshape', ['flat', 'flat_shape'], ['rows']),
+        helper.make_node('MatMul', ['rows', 'kernel'], ['product']),
     ]
     for index, name in enumerate(('Identity', *ending)):
         nodes.append(helper.make_node(name, [nodes[-1].output[0]], [f'value_{index}']))
@@ -36,7 +41,10 @@ def save_linear(
         'teacher',
         [helper.make_tensor_value_info(name, kind, shape) for name in inputs],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
-        [numpy_helper.from_array(np.asarray(kernel, np.float32), 'kernel')],
+        [
+            numpy_helper.from_array(np.asarray(kernel, np.float32), 'kernel'),
+            numpy_helper.from_array(np.array([baked_batch, len(kernel) if baked_batch == -1 else -1]), 'flat_shape'),
+        ],
     )
     opset = helper.make_opsetid('', 17)
     onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), path)

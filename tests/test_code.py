@@ -59,7 +59,7 @@ BELOW: dict[str, set[str]] = {
     },
     'export': {
         *{'cli', 'experiment', 'config', 'report', 'training', 'models', 'data', 'errors', 'console', 'io', 'paths'},
-        *{'provenance', 'cpu'},
+        *{'provenance', 'cpu', 'imports'},
     },
     '__main__': {'cli', 'interrupt'},
 }

@@ -409,7 +409,7 @@ def test_a_wrong_export_is_one_line(arguments, message, trained, tmp_path, capsy
 def test_a_missing_package_is_named_with_its_command(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
     assert command.main(['export', f'--run={trained}', f'--output={tmp_path / "files"}']) == 2
-    assert 'error: onnxruntime is not installed; pip install "cckd-jax[export]"' in capsys.readouterr().err
+    assert "error: onnxruntime is not installed; pip install '.[export]'" in capsys.readouterr().err
 
 
 def test_the_page_loads_a_student_in_three_lines(trained, digits):

@@ -1,8 +1,10 @@
 """A teacher in ONNX: its graph is checked, runs once over the data, and gives the logits of the network."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 from helpers import digits_config, tiny_config
 from onnx import TensorProto
@@ -88,6 +90,9 @@ def test_the_teacher_runs_once_until_something_changes(tmp_path, few, kernel, mo
         ({'inputs': ('a', 'b')}, r'has 2 inputs \(a, b\); a teacher has one, images'),
         ({'outputs': ('a', 'b')}, r'has 2 outputs \(a, b\); name one of them logits'),
         ({'kind': TensorProto.INT64}, r'takes tensor\(int64\); a teacher takes tensor\(uint8\), '),
+        ({'baked_batch': 2}, 'cannot run a batch of 3 images: .*; export it with a dynamic batch axis'),
+        ({'baked_batch': 3}, 'cannot run a batch of 40 images: .*; export it with a dynamic batch axis'),
+        ({'ending': ('ReduceMean',)}, r'returns \[1, 1\] for a batch of 3 images; export it with a dynamic batch axis'),
         ({'ending': ('Softmax',)}, 'on train images are probabilities: .*check_logits=false'),
         ({'ending': ('Log',)}, 'on train images must be finite floats'),
     ],
@@ -98,6 +103,33 @@ def test_graphs_that_do_not_fit_are_refused(tmp_path, few, kernel, graph, messag
     with pytest.raises(InputError, match=message) as raised:
         load_onnx(path, few, Preprocessing())
     assert len(str(raised.value).splitlines()) == 1
+
+
+def test_of_several_outputs_the_one_named_logits_is_read(tmp_path, few, kernel):
+    path = save_linear(tmp_path / 'teacher.onnx', kernel, image_shape=SHAPE, outputs=('logits',))
+    model = onnx.load(path)
+    model.graph.output.insert(0, onnx.helper.make_tensor_value_info('flat', TensorProto.FLOAT, None))
+    onnx.save(model, path)
+    logits = load_onnx(path, few, Preprocessing()).train[:, 0]
+    np.testing.assert_allclose(logits, few.train.images.reshape(40, -1) / 255 @ kernel, rtol=1e-4, atol=1e-3)
+
+
+def test_weights_in_a_file_of_their_own_are_part_of_the_key(tmp_path, few, kernel):
+    path = save_linear(tmp_path / 'teacher.onnx', kernel, image_shape=SHAPE)
+    onnx.save_model(onnx.load(path), path, save_as_external_data=True, location='weights.bin', size_threshold=1000)
+    first = load_onnx(path, few, Preprocessing()).train
+    weights = tmp_path / 'weights.bin'
+    weights.write_bytes((2 * np.fromfile(weights, np.float32)).tobytes())
+    np.testing.assert_allclose(load_onnx(path, few, Preprocessing()).train, 2 * first, rtol=1e-5)
+
+
+@pytest.mark.parametrize('package', ['onnx', 'onnxruntime'])
+def test_a_missing_package_is_named_with_its_command(tmp_path, few, kernel, package, monkeypatch):
+    path = save_linear(tmp_path / 'teacher.onnx', kernel, image_shape=SHAPE)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match=rf"^{package} is not installed; pip install '\.\[export\]'"):
+        load_onnx(path, few, Preprocessing())
 
 
 def test_files_and_settings_that_cannot_be_used_are_refused(tmp_path, few, kernel):

@@ -30,7 +30,7 @@ def test_outputs_are_cached_for_a_data_set_of_any_name(tmp_path, digits, name):
 def test_a_teacher_may_be_given_as_it_is(tmp_path, digits):
     path = tmp_path / 'logits.npy'
     np.save(path, np.zeros((1437, 10)))
-    teacher_config = ConfigDict({'logits': str(path), 'checkpoint': None})
+    teacher_config = ConfigDict({'logits': str(path), 'checkpoint': None, 'check_logits': True})
     with pytest.raises(InputError, match='check_logits=false'):
         teachers.load_pretrained(run_on(digits, tmp_path, teacher_config))
     teacher_config.check_logits = False

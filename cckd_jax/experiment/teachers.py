@@ -117,9 +117,9 @@ def load_pretrained(run: Run) -> list[Loaded]:
     """
     loaded: list[Loaded] = []
     for index, teacher_config in enumerate(run.teachers):
+        check = teacher_config.check_logits
         if teacher_config.logits:
             path = expand(teacher_config.logits)
-            check = teacher_config.get('check_logits', True)
             outputs = teacher_outputs.load_logits(path, run.dataset, check=check)
             count = outputs.train.shape[1]
             if index == 0 and count == len(run.teachers) > 1:
@@ -134,7 +134,6 @@ def load_pretrained(run: Run) -> list[Loaded]:
             loaded.append(outputs)
         elif teacher_config.onnx:
             path = expand(teacher_config.onnx)
-            check = teacher_config.check_logits
             loaded.append(onnx_teacher.load_onnx(path, run.dataset, _preprocessing(teacher_config), check=check))
         elif teacher_config.checkpoint:
             _preprocessing(teacher_config).check_channels(run.dataset.image_shape[-1])

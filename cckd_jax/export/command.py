@@ -3,7 +3,7 @@
     python launch/export.py --run=runs/digits --formats=onnx,stablehlo,safetensors --int8 --output=exported
 
 Every file is compared with the student on the whole test split before it is kept. card.md has the classes, the shape of
-the images, accuracies, sizes and milliseconds per image. It needs pip install "cckd-jax[export]".
+the images, accuracies, sizes and milliseconds per image. It needs pip install '.[export]'.
 """
 
 import argparse

@@ -8,8 +8,8 @@ import numpy as np
 
 from cckd_jax.errors import InputError, lookup
 from cckd_jax.export import onnx_file, stablehlo, weights
-from cckd_jax.export.extra import require
 from cckd_jax.export.student import Student
+from cckd_jax.imports import require
 
 Logits = Callable[[np.ndarray], np.ndarray]
 

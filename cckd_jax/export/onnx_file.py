@@ -11,10 +11,10 @@ import numpy as np
 
 from cckd_jax import cpu
 from cckd_jax.errors import InputError
-from cckd_jax.export.extra import require
 from cckd_jax.export.onnx_graph import FLOAT32, Graph
 from cckd_jax.export.onnx_layers import add_layers, unknown_layer
 from cckd_jax.export.student import PREPROCESSING, Student
+from cckd_jax.imports import require
 from cckd_jax.models import Classifier, layer_name
 
 if TYPE_CHECKING:

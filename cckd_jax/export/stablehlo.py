@@ -9,8 +9,8 @@ import numpy as np
 from jax import export
 
 from cckd_jax.errors import InputError
-from cckd_jax.export.extra import require
 from cckd_jax.export.student import Student
+from cckd_jax.imports import require
 
 PLATFORMS = ('cpu', 'cuda')
 

@@ -10,8 +10,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from cckd_jax import training
 from cckd_jax.errors import InputError
-from cckd_jax.export.extra import require
 from cckd_jax.export.student import PREPROCESSING, Description, Student
+from cckd_jax.imports import require
 
 SUFFIX = '.safetensors'
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import importlib
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +13,14 @@ from tqdm import tqdm
 from cckd_jax import cache
 from cckd_jax.data import Dataset
 from cckd_jax.errors import InputError
+from cckd_jax.imports import require
 from cckd_jax.training import teacher_outputs
 from cckd_jax.training.teacher_outputs import TeacherOutputs
 
 LAYOUTS = ('nhwc', 'nchw')
 _DTYPES = {'tensor(uint8)': np.uint8, 'tensor(float16)': np.float16, 'tensor(float)': np.float32}
 _BATCH = 256
+_PROBE = 3  # exporters fix a batch of one or two images
 
 
 class Preprocessing(NamedTuple):
@@ -135,18 +136,16 @@ class _Graph:
                 f'{self._path} takes images of {_shape(declared)}; the data set needs {needed}, or another '
                 'dataset.image_shape'
             )
-        reasons = {}
+        probe = dataset.train.images[:1].repeat(self._fixed_batch or _PROBE, axis=0)
+        errors = []
         for name in tuple(layouts):
             try:
-                logits = self._run(dataset.train.images[:1].repeat(self._fixed_batch or 2, axis=0), name)
-            except Exception as error:  # onnxruntime raises its own exceptions
-                reasons[name] = ' '.join(str(error).split())[:200]
+                logits = self._run(probe, name)
+            except InputError as error:
+                errors.append(error)
                 layouts.remove(name)
         if not layouts:
-            raise InputError(
-                f'{self._path} cannot take a batch of {self._fixed_batch or 2} images: {next(iter(reasons.values()))}; '
-                'export it with a dynamic batch axis'
-            )
+            raise errors[0]
         if len(layouts) == 2:
             raise InputError(f'{self._path} takes both layouts; set input_layout to nhwc or nchw')
         if logits.shape[1:] != (self._classes,):
@@ -162,12 +161,26 @@ class _Graph:
             values = (images * self._scale + self._offset).astype(self._dtype)
         if layout == 'nchw':
             values = np.ascontiguousarray(values.transpose(0, 3, 1, 2))
-        (logits,) = self._session.run([self._output.name], {self._input.name: values})
+        try:
+            (logits,) = self._session.run([self._output.name], {self._input.name: values})
+        except Exception as error:  # onnxruntime raises its own exceptions
+            reason = ' '.join(str(error).split())[:200]
+            raise InputError(
+                f'{self._path} cannot run a batch of {len(images)} images: {reason}; export it with a dynamic batch '
+                'axis'
+            ) from None
+        if logits.shape[:1] != (len(images),):
+            raise InputError(
+                f'{self._path} returns {_shape(logits.shape)} for a batch of {len(images)} images; export it with a '
+                'dynamic batch axis'
+            )
         return logits
 
 
 def _open(path: Path) -> Any:
-    ort = _import('onnxruntime')
+    require('onnxruntime')
+    import onnxruntime as ort  # an extra
+
     options = ort.SessionOptions()
     options.log_severity_level = 4  # its errors are raised as well
     try:
@@ -202,7 +215,9 @@ def _shape(sizes: Sequence[Any]) -> str:
 
 def _file_digest(path: Path) -> str:
     """Of the graph and of the files that hold its large weights."""
-    onnx = _import('onnx')
+    require('onnx')
+    import onnx  # an extra
+
     sha = hashlib.sha256()
     try:
         graph = onnx.load(path, load_external_data=False)
@@ -219,10 +234,3 @@ def _file_digest(path: Path) -> str:
     except Exception as error:  # protobuf raises its own exceptions
         raise InputError(f'cannot read {path} as an ONNX graph ({type(error).__name__})') from None
     return sha.hexdigest()
-
-
-def _import(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise InputError(f"a teacher in ONNX needs {name}, which is not installed: pip install '.[export]'") from None
