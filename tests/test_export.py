@@ -1,181 +1,27 @@
-"""Students outside their runs: loaded, and exported as ONNX, StableHLO and safetensors."""
+"""Students of runs, exported as ONNX, StableHLO and safetensors files, each verified."""
 
+import dataclasses
+import importlib.metadata
 import json
-import re
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 import onnx
 import pytest
-import safetensors
-from helpers import digits_config, random_split
+from helpers import digits_config
+from students import assert_agree, random_student
 
 import cckd_jax
-from cckd_jax import __main__ as command, data, interrupt, models
+from cckd_jax import __main__ as command, interrupt
 from cckd_jax.errors import InputError
-from cckd_jax.export import Description, Student, exporting, latency, onnx_file, stablehlo, verification, weights
+from cckd_jax.export import card, exporting, latency, onnx_file, verification
 from cckd_jax.export.formats import FORMATS
-from cckd_jax.models import layers
-
-CLASSES = tuple('abcdefg')
-# The fewest blocks and channels that have every kind of block.
-SMALL = {
-    'resnet18': {'width': 0.06, 'blocks': (1, 1), 'mean': (0.4, 0.5, 0.6), 'std': (0.2, 0.3, 0.25)},
-    'resnet34': {'width': 0.06, 'blocks': (1, 1)},
-    **{f'resnet{depth}': {'width': 0.5, 'blocks': (1, 1)} for depth in (20, 32, 44, 56)},
-    'resnet8x4': {'width': 0.1, 'blocks': (1, 1)},
-    'resnet20x4': {'width': 0.1, 'blocks': (1, 1)},
-    'resnet32x4': {'width': 0.1, 'blocks': (1, 1)},
-    'wrn40_2': {'width': 0.25, 'blocks': (1, 1)},
-    'vgg8': {'width': 0.1},
-    'vgg13': {'width': 0.1},
-    'mobilenetv2': {'width': 0.25, 'blocks': (1, 2, 1, 1, 1, 1, 1), 'expansion': 2},
-    'shufflenetv1': {'width': 0.1, 'blocks': (2, 1, 1)},
-    'shufflenetv2': {'width': 0.1, 'blocks': (2, 1, 1)},
-    'alexnet': {'width': 0.2},
-    'alexnet_half': {'width': 0.1},
-    'lenet5': {},
-    'lenet5_half': {},
-}
 
 
 @pytest.fixture(autouse=True)
 def _keep_the_handler_of_pytest(monkeypatch):
     monkeypatch.setattr(interrupt, 'exit_at_once', lambda: None)
-
-
-def random_student(model, shape, **options):
-    """A student all of whose weights and running statistics are random."""
-    description = Description(model, options, 'noise', CLASSES, shape)
-    module = description.create()
-    variables = jax.eval_shape(lambda: models.init(module, jax.random.key(0), jnp.zeros((1, *shape))))
-    random = np.random.default_rng(0)
-
-    def drawn(path, leaf):
-        values = random.normal(size=leaf.shape).astype(np.float32)
-        if path[-1].key == 'kernel':
-            return values * np.float32(np.sqrt(2 / np.prod(leaf.shape[:-1])))
-        return np.exp(0.3 * values) if path[-1].key in ('scale', 'var') else 0.3 * values
-
-    return Student(description, jax.tree.map_with_path(drawn, variables))
-
-
-def images_of(student):
-    """Noise of three brightnesses."""
-    images = random_split(3, shape=student.image_shape).images
-    return (images * np.array([0.2, 0.6, 1.0]).reshape(3, 1, 1, 1)).astype(np.uint8)
-
-
-def assert_agree(student, function, images):
-    comparison = verification.compare(function(images), student(images), np.zeros(len(images)))
-    assert comparison.relative_difference < 1e-5
-    assert comparison.changed_predictions == 0
-
-
-@pytest.mark.parametrize('name', models.MODELS)
-def test_onnx_agrees_with_every_network(name, tmp_path):
-    shape = (28, 28, 1) if name.startswith('lenet') else (32, 32, 3) if name.startswith('alexnet') else (8, 8, 3)
-    student = random_student(name, shape, **SMALL[name])
-    onnx_file.save(student, tmp_path / 'student.onnx')
-    images = images_of(student)
-    assert np.ptp(student(images), axis=0).max() > 0.01
-    assert_agree(student, onnx_file.open_model(tmp_path / 'student.onnx'), images)
-
-
-class Unusual(models.Classifier):
-    """Settings of Flax's layers that the package's networks do not use."""
-
-    def setup(self):
-        self.convs = [
-            nn.Conv(4, (3, 2), strides=(2, 1), padding='SAME'),
-            nn.Conv(4, (3, 3), padding=((0, 1), (2, 0)), kernel_dilation=2, use_bias=False),
-            nn.Conv(6, (2, 2), padding='VALID', feature_group_count=2),
-        ]
-        self.norm = layers.BatchNorm()
-        self.output = nn.Dense(self.num_classes, use_bias=False)
-
-    def stages(self):
-        return ((self.norm, *self.convs, layers.LocalResponseNorm(1, 0.1, 0.6, 2.0), layers.MaxPool(3, 2)),)
-
-    def classifier(self):
-        return (layers.flatten, self.output)
-
-
-class Unknown(models.Classifier):
-    def setup(self):
-        self.output = nn.Dense(self.num_classes)
-
-    def stages(self):
-        return ((nn.gelu,),)
-
-    def classifier(self):
-        return (layers.flatten, self.output)
-
-
-def test_onnx_has_the_settings_of_flaxs_layers(tmp_path):
-    student = random_student('test_export:Unusual', (13, 12, 3))
-    onnx_file.save(student, tmp_path / 'student.onnx')
-    assert_agree(student, onnx_file.open_model(tmp_path / 'student.onnx'), images_of(student))
-
-
-@pytest.mark.parametrize(
-    ('model', 'reason'),
-    [('Unknown', "there is no rule for its layer 'gelu'"), ('Foreign', 'Foreign has no list of layers')],
-)
-def test_a_foreign_network_without_jax2onnx_is_one_line(model, reason, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'jax2onnx', None)
-    student = random_student(f'test_export:{model}', (8, 8, 1))
-    with pytest.raises(InputError, match=f"cannot export 'test_export:{model}' as ONNX: {reason}; install jax2onnx"):
-        onnx_file.to_model(student)
-
-
-class Foreign(nn.Module):
-    num_classes: int = 10
-
-    @nn.compact
-    def __call__(self, images):
-        return nn.Dense(self.num_classes)(images.reshape(len(images), -1))
-
-
-def test_a_foreign_network_is_a_program_for_any_batch(tmp_path):
-    student = random_student('test_export:Foreign', (8, 8, 1))
-    stablehlo.save(student, tmp_path / 'student.stablehlo')
-    program = stablehlo.open_program(tmp_path / 'student.stablehlo')
-    assert_agree(student, program, images_of(student))
-    assert program(images_of(student)[:1]).shape == (1, 7)
-
-
-def test_the_graph_folds_batch_norm_into_convolutions():
-    nodes = [node.op_type for node in onnx_file.to_model(random_student('vgg8', (8, 8, 3), width=0.05)).graph.node]
-    assert nodes.count('Conv') == 5
-    assert 'BatchNormalization' not in nodes
-
-
-def test_the_graph_takes_pixels_and_any_batch():
-    model = onnx_file.to_model(random_student('lenet5_half', (28, 28, 1)))
-    (images, logits) = (model.graph.input[0], model.graph.output[0])
-    facts = lambda value: (
-        value.name,
-        value.type.tensor_type.elem_type,
-        [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim],
-    )
-    assert facts(images) == ('images', onnx.TensorProto.UINT8, ['B', 28, 28, 1])
-    assert facts(logits) == ('logits', onnx.TensorProto.FLOAT, ['B', 7])
-
-
-def test_a_program_for_cuda_has_ordinary_convolutions(monkeypatch):
-    student = random_student('lenet5_half', (28, 28, 1))
-    monkeypatch.setattr(stablehlo, 'PLATFORMS', ('cuda',))
-    program = stablehlo.to_program(student).mlir_module()
-    assert program.count('stablehlo.convolution') == 2
-    monkeypatch.setattr(stablehlo, 'PLATFORMS', ('cpu',))
-    assert 'stablehlo.convolution' not in stablehlo.to_program(student).mlir_module()
 
 
 @pytest.fixture(scope='module')
@@ -286,106 +132,6 @@ def test_the_relative_difference_is_of_the_largest_logit():
     np.testing.assert_allclose(comparison, (0.5, 0.6, 0.6, 1))
 
 
-def test_a_student_loads_from_a_moved_directory_without_data_or_teacher(trained, tmp_path, monkeypatch, digits):
-    run = tmp_path / 'moved'
-    shutil.copytree(trained, run)
-    shutil.rmtree(run / 'teacher')
-    (run / 'teacher_outputs.npz').unlink()
-    monkeypatch.setattr(data, 'load', lambda *a, **k: pytest.fail('read the data set'))
-    before = {path: path.stat().st_mtime_ns for path in run.rglob('*')}
-    student = cckd_jax.export.load(run)
-    assert (student.image_shape, student.class_names) == ((28, 28, 1), tuple('0123456789'))
-    predictions = student.predict(digits.test.images)
-    accuracy = json.loads((run / 'results.json').read_text())['student']['test_accuracy']
-    assert (predictions == digits.test.labels).mean() == pytest.approx(accuracy, abs=1e-6)
-    assert {path: path.stat().st_mtime_ns for path in run.rglob('*')} == before
-
-
-def test_any_batch_size_takes_few_programs(trained, digits):
-    student = cckd_jax.export.load(trained)
-    images = digits.test.images
-    whole = student(images)
-    assert whole.dtype == np.float32
-    for count in (0, 1, 2, 3, 5, 6, 7, 8, 300):
-        logits = student(images[:count])
-        assert logits.shape == (count, 10)
-        np.testing.assert_allclose(logits, whole[:count], rtol=1e-5, atol=1e-4)
-    # 1, 2, 4, 8, 64, 128 and 256.
-    assert student._logits._cache_size() <= 7
-    np.testing.assert_allclose(student(images[:8] / 255.0), whole[:8], rtol=1e-5, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ('images', 'message'),
-    [
-        (np.zeros((28, 28, 1), np.uint8), r'must be \[B, 28, 28, 1\], not \[28, 28, 1\]'),
-        (np.zeros((2, 28, 28, 3), np.uint8), r'not \[2, 28, 28, 3\]'),
-        (np.zeros((2, 28, 28, 1), np.int32), 'must be uint8, or float in .*, not int32'),
-        (np.full((2, 28, 28, 1), 255.0), 'divide pixels by 255'),
-        (np.full((2, 28, 28, 1), np.nan), 'divide pixels by 255'),
-    ],
-)
-def test_wrong_images_are_refused(images, message):
-    with pytest.raises(InputError, match=message):
-        random_student('lenet5_half', (28, 28, 1))(images)
-
-
-def damaged(run):
-    for path in (run / 'student' / 'checkpoints').rglob('*'):
-        if path.is_file():
-            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def an_epoch_short(run):
-    config = json.loads((run / 'config.json').read_text())
-    config['student']['epochs'] += 1
-    (run / 'config.json').write_text(json.dumps(config))
-
-
-@pytest.mark.parametrize(
-    ('change', 'message'),
-    [
-        (shutil.rmtree, 'no run at'),
-        (lambda run: shutil.rmtree(run / 'student'), 'has no trained student; give a run directory, or finish the run'),
-        (damaged, 'no readable checkpoint in'),
-        (an_epoch_short, '16 of 17 epochs; finish the run'),
-        (lambda run: (run / 'config.json').write_text('{'), 'config.json cannot be read'),
-    ],
-)
-def test_a_run_without_a_whole_student_is_one_line(change, message, trained, tmp_path, capsys):
-    run = tmp_path / 'run'
-    shutil.copytree(trained, run)
-    change(run)
-    assert command.main(['predict', f'--run={run}', 'image.png']) == 2
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith('error: ')
-    assert message in line
-
-
-def test_a_run_of_an_earlier_version_has_numbers_for_names(trained, tmp_path):
-    run = tmp_path / 'run'
-    shutil.copytree(trained, run)
-    results = json.loads((run / 'results.json').read_text())
-    assert results.pop('class_names') == list('0123456789')
-    (run / 'results.json').write_text(json.dumps(results))
-    assert cckd_jax.export.load(run).class_names == tuple('0123456789')
-    results['class_names'] = [f'digit {index}' for index in range(10)]
-    (run / 'results.json').write_text(json.dumps(results))
-    assert cckd_jax.export.load(run).class_names[3] == 'digit 3'
-
-
-def test_a_damaged_safetensors_file_is_one_line(tmp_path):
-    student = random_student('lenet5_half', (28, 28, 1))
-    path = tmp_path / 'student.safetensors'
-    weights.save(student, path)
-    with safetensors.safe_open(path, 'numpy') as file:
-        assert json.loads(file.metadata()['config'])['class_names'] == list(CLASSES)
-    path.write_bytes(path.read_bytes()[:1000])
-    for broken in (path, tmp_path / 'missing.safetensors'):
-        with pytest.raises(InputError, match=f'(cannot read a student from|no file at) {broken}'):
-            cckd_jax.export.load(broken)
-
-
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
@@ -398,8 +144,8 @@ def test_a_damaged_safetensors_file_is_one_line(tmp_path):
     ],
 )
 def test_a_wrong_export_is_one_line(arguments, message, trained, tmp_path, capsys):
-    given = {'--run': trained, '--output': tmp_path / 'files', '--formats': 'safetensors'}
-    defaults = [f'{name}={value}' for name, value in given.items()]
+    settings = {'--run': trained, '--output': tmp_path / 'files', '--formats': 'safetensors'}
+    defaults = [f'{name}={value}' for name, value in settings.items()]
     assert command.main(['export', *defaults, *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f'error: {message}')
@@ -412,10 +158,30 @@ def test_a_missing_package_is_named_with_its_command(trained, tmp_path, monkeypa
     assert "error: onnxruntime is not installed; pip install '.[export]'" in capsys.readouterr().err
 
 
-def test_the_page_loads_a_student_in_three_lines(trained, digits):
-    page = (Path(__file__).parents[1] / 'docs' / 'export.md').read_text()
-    (code,) = re.findall(r'```python\n(.*?)```', page, re.DOTALL)
-    names = {'images': digits.test.images[:3]}
-    exec(code.replace('runs/mnist', str(trained)), names)
-    assert names['logits'].shape == (3, 10)
-    assert set(names['names']) <= set('0123456789')
+def test_the_versions_are_those_of_the_packages_that_provide_the_modules(monkeypatch):
+    packages = {'jax': ['jax'], 'onnxruntime': ['onnxruntime-gpu']}
+    numbers = {'jax': '0.10', 'onnxruntime-gpu': '1.20'}
+    monkeypatch.setattr(importlib.metadata, 'packages_distributions', lambda: packages)
+    monkeypatch.setattr(importlib.metadata, 'version', numbers.__getitem__)
+    assert exporting._versions() == {'cckd-jax': cckd_jax.__version__, **numbers}
+
+
+def test_a_measurement_that_fails_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, 'executable', '/bin/false')
+    with pytest.raises(InputError, match='cannot measure latency: its process ended with status 1; free some memory'):
+        latency.measure(tmp_path, [])
+
+
+def test_ctrl_c_does_not_reach_the_measurement(tmp_path, monkeypatch):
+    script = tmp_path / 'session'
+    script.write_text(f'#!{sys.executable}\nimport json, os\nprint(json.dumps(os.getsid(0) == os.getpid()))\n')
+    script.chmod(0o700)
+    monkeypatch.setattr(sys, 'executable', str(script))
+    assert latency.measure(tmp_path, []) is True
+
+
+def test_a_bar_in_a_class_name_leaves_the_table_of_the_card_whole():
+    student = random_student('lenet5_half', (28, 28, 1))
+    student.description = dataclasses.replace(student.description, class_names=('a|b', *student.class_names[1:]))
+    text = card.render(student, {}, 0.5, [], {latency.STUDENT: {'1': 1.0, '64': 1.0}}, '', {})
+    assert r'| classes | 7: a\|b, b, c, d, e, f, g |' in text

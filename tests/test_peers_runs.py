@@ -17,6 +17,8 @@ from test_resume import ROOT, said, wait_for_rows
 from cckd_jax import config as settings, experiment, export, training
 from cckd_jax.errors import InputError
 from cckd_jax.experiment import networks
+from cckd_jax.export import exporting, latency
+from cckd_jax.export.formats import FORMATS
 from cckd_jax.report.metrics import read_rows
 from cckd_jax.studies import peers as study_of_peers
 from cckd_jax.studies.summary import make_records, summarize
@@ -56,6 +58,13 @@ def test_the_best_student_on_validation_data_is_loaded(peers):
     assert export.load(peers, student=2).description.model == 'helpers:Blocks'
     with pytest.raises(InputError, match='has no trained student_3'):
         export.load(peers, student=3)
+
+
+def test_the_best_student_is_exported(peers, tmp_path, monkeypatch):
+    latencies = {name: {'1': 1.0, '64': 1.0} for name in (latency.STUDENT, 'student.safetensors')}
+    monkeypatch.setattr(latency, 'measure', lambda run, files: latencies)
+    (path, _) = exporting.export(peers, tmp_path / 'files', [FORMATS['safetensors']])
+    assert export.load(path).description.model == export.load(peers).description.model
 
 
 def test_every_student_has_a_folder_and_an_entry(peers):

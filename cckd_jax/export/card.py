@@ -39,7 +39,7 @@ def render(
 
     Args:
       student: the student.
-      results: what `results.json` of its run holds; empty for a run without.
+      results: what `results.json` of its run holds; empty if the run has no `results.json`.
       accuracy: of the student in JAX.
       files: the exported files.
       latencies: of the student and the files.

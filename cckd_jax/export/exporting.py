@@ -1,7 +1,7 @@
 """Exporting the student of a run: write, verify, measure, and only then keep."""
 
 import contextlib
-import importlib.util
+import importlib.metadata
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ from cckd_jax.paths import expand
 CARD = 'card.md'
 
 _CALIBRATION_IMAGES = 512
-_PACKAGES = ('cckd-jax', 'jax', 'flax', 'onnx', 'onnxruntime', 'safetensors')
+_MODULES = ('jax', 'flax', 'onnx', 'onnxruntime', 'safetensors')
 
 
 def export(
@@ -52,6 +52,7 @@ def export(
     """
     (run, output) = (expand(run), expand(output))
     student = loading.load(run)
+    versions = _versions()
     with _writable(output) as folder:
         config = _data_config(run, dataset, data_dir)
         images = experiment.load_dataset(config)
@@ -61,7 +62,7 @@ def export(
         if int8:
             log(f'calibrating {INT8_FILE} on training images')
             subset = _calibration_images(images.train, config.seed)
-            onnx_file.quantize(folder / 'student.onnx', folder / INT8_FILE, subset)
+            onnx_file.quantize(folder / FORMATS['onnx'].file, folder / INT8_FILE, subset)
             files.append(_verified(folder / INT8_FILE, logits, images.test))
         log('measuring latency on one core')
         latencies = latency.measure(run, [folder / file.name for file in files])
@@ -72,7 +73,7 @@ def export(
             files,
             latencies,
             f'calibrated on {min(_CALIBRATION_IMAGES, len(images.train))} training images (seed {config.seed})',
-            _versions(),
+            versions,
         )
         (folder / CARD).write_text(text, encoding='utf-8')
         names = [*(file.name for file in files), CARD]
@@ -123,8 +124,9 @@ def _check_dataset(student: Student, images: data.Dataset) -> None:
 
 
 def _versions() -> dict[str, str]:
-    installed = [name for name in _PACKAGES if importlib.util.find_spec(name.replace('-', '_')) is not None]
-    return provenance.versions(installed)
+    # A module may come from one of several packages, such as onnxruntime and onnxruntime-gpu.
+    packages = importlib.metadata.packages_distributions()
+    return provenance.versions(['cckd-jax', *(name for module in _MODULES for name in packages.get(module, ()))])
 
 
 def _calibration_images(split: data.Split, seed: int) -> np.ndarray:

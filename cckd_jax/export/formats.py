@@ -58,6 +58,8 @@ FORMATS: Mapping[str, Format] = {
 }
 INT8_FILE = 'student.int8.onnx'
 
+_OPEN = {**{file_format.file: file_format.open for file_format in FORMATS.values()}, INT8_FILE: onnx_file.open_model}
+
 
 def parse(names: str, int8: bool) -> list[Format]:
     """The formats of a comma-separated list.
@@ -75,6 +77,4 @@ def parse(names: str, int8: bool) -> list[Format]:
 
 def open_file(path: Path) -> Logits:
     """The function from uint8 images to logits of an exported file."""
-    if path.name == INT8_FILE:
-        return onnx_file.open_model(path)
-    return next(file_format for file_format in FORMATS.values() if file_format.file == path.name).open(path)
+    return _OPEN[path.name](path)

@@ -1,6 +1,6 @@
 """Milliseconds per image of exported files and of the student, on one core, in a process of its own.
 
-They are CPU time, which on one core is the latency on an otherwise idle machine, and which other work hardly changes.
+Times are CPU times, which other programs hardly change. On one core they equal the latency of an idle machine.
 
 python -m cckd_jax.export.latency RUN FILE...
 """
@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cckd_jax import cpu
+from cckd_jax.errors import InputError
 
 BATCHES = (1, 64)
 STUDENT = 'student'
@@ -33,10 +34,22 @@ def measure(run: Path, files: Sequence[Path]) -> Latencies:
     """Measures files and the student in JAX (`STUDENT`) in a process that is pinned to one core.
 
     A process of its own, because the threads of JAX keep the cores on which they started.
+
+    Raises:
+      InputError: the process fails.
     """
     command = [sys.executable, '-m', __name__, str(run), *map(str, files)]
     environment = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    try:
+        # In a session of its own, Ctrl-C does not reach it, and it ends without a traceback.
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, text=True, check=True, env=environment, start_new_session=True
+        )
+    except subprocess.CalledProcessError as error:
+        raise InputError(
+            f'cannot measure latency: its process ended with status {error.returncode}; free some memory and repeat '
+            'the command'
+        ) from None
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -25,7 +25,7 @@ def load(path: str | Path, *, student: int | None = None) -> Student:
       student: index of one of several students, from 0.
 
     Raises:
-      InputError: there is no run, its student is not trained to the end, or a file is damaged.
+      InputError: there is no run or no such student, it is not trained to the end, or a file is damaged.
 
     >>> load('runs/missing')
     Traceback (most recent call last):
@@ -33,7 +33,11 @@ def load(path: str | Path, *, student: int | None = None) -> Student:
     cckd_jax.errors.InputError: no run at runs/missing; give the directory that --workdir named
     """
     path = expand(path)
-    return weights.load(path) if path.suffix == weights.SUFFIX else load_network(path, _folder_name(path, student))
+    if path.suffix != weights.SUFFIX:
+        return load_network(path, _folder_name(path, student))
+    if student is not None:
+        raise InputError(f'{path} holds one student; leave out student={student}, or give the run directory')
+    return weights.load(path)
 
 
 def _folder_name(run: Path, student: int | None) -> str:

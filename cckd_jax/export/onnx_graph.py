@@ -19,7 +19,7 @@ FLOAT32 = 'float32/'
 
 
 class _Affine(NamedTuple):
-    """The weights of a convolution or dense layer; the last or first axis of `kernel` are the output channels."""
+    """The weights of a convolution or dense layer; `output_axis` is the kernel's axis of output channels."""
 
     kernel: str
     bias: str

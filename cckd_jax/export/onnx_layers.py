@@ -32,12 +32,12 @@ def add_layers(module: Classifier, graph: Graph, value: str) -> str:
 
 
 def _conv(layer: nn.Conv, graph: Graph, value: str) -> str:
-    padding = _padding(layer.padding)
     is_flat = isinstance(layer.kernel_size, tuple) and len(layer.kernel_size) == 2
-    if padding is None or not is_flat or _pair(layer.input_dilation) != [1, 1] or layer.mask is not None:
+    padding = _padding(layer) if is_flat else None
+    if padding is None or _pair(layer.input_dilation) != [1, 1] or layer.mask is not None:
         raise InputError(
-            f'cannot export the convolution {layer.name}: ONNX needs two axes, and no input dilation, mask, or padding '
-            'other than zeros'
+            f'cannot export the convolution {layer.name}: ONNX needs two axes, and no input dilation, mask, padding '
+            'other than zeros, or SAME padding with both strides and dilation'
         )
     return graph.conv(
         value,
@@ -54,14 +54,24 @@ def _pair(setting: Any) -> list[int]:
     return [setting or 1] * 2 if setting is None or isinstance(setting, int) else list(setting)
 
 
-def _padding(padding: Any) -> dict[str, Any] | None:
-    """Attributes of Conv for the padding of a Flax convolution, or None if ONNX has none for it."""
-    if isinstance(padding, str):
-        named: dict[str, dict[str, Any]] = {'VALID': {'pads': [0] * 4}, 'SAME': {'auto_pad': 'SAME_UPPER'}}
-        return named.get(padding)
-    pairs = [padding] * 2 if isinstance(padding, int) else list(padding)
+def _padding(layer: nn.Conv) -> dict[str, Any] | None:
+    """Attributes of Conv for the padding of a Flax convolution, or None if ONNX cannot express it."""
+    if layer.padding == 'SAME':
+        return _same_padding(layer)
+    if isinstance(layer.padding, str):
+        return {'pads': [0] * 4} if layer.padding == 'VALID' else None
+    pairs = [layer.padding] * 2 if isinstance(layer.padding, int) else list(layer.padding)
     ((top, bottom), (left, right)) = ((side, side) if isinstance(side, int) else side for side in pairs)
     return {'pads': [top, left, bottom, right]}
+
+
+def _same_padding(layer: nn.Conv) -> dict[str, Any] | None:
+    dilation = _pair(layer.kernel_dilation)
+    if _pair(layer.strides) == [1, 1]:
+        # Explicit, because onnxruntime refuses auto_pad with dilation.
+        totals = [(size - 1) * step for size, step in zip(_pair(layer.kernel_size), dilation, strict=True)]
+        return {'pads': [*(total // 2 for total in totals), *(total - total // 2 for total in totals)]}
+    return {'auto_pad': 'SAME_UPPER'} if dilation == [1, 1] else None
 
 
 def _square_conv(graph: Graph, value: str, params: Mapping[str, Any], *, stride: int = 1, groups: int = 1) -> str:

@@ -1,11 +1,12 @@
 """Markdown tables and the formatting of their cells."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table.
+    """A Markdown table. A `|` inside a cell is escaped, unless it is already.
 
     >>> print(table(['', 'accuracy'], [['student', '98.00%']]))
     | | accuracy |
@@ -37,4 +38,5 @@ def settings(values: Mapping[str, Any]) -> str:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return '|' + ''.join(f' {text} |' if text else ' |' for text in cells)
+    escaped = [re.sub(r'(?<!\\)\|', r'\|', text) for text in cells]
+    return '|' + ''.join(f' {text} |' if text else ' |' for text in escaped)
