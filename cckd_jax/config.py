@@ -101,7 +101,7 @@ def _default(hyperparameters: Mapping[str, type]) -> ConfigDict:
         tuple
     )  # subtracted from its pixels, or from those of a file of weights; empty: 0
     config.teacher.input_std = placeholder(tuple)  # by which they are divided; empty: 1
-    config.teacher.check_logits = True  # refuses logits that agree with the labels hardly more often than by chance
+    config.teacher.check_logits = True  # refuses probabilities, and a file of logits whose accuracy is at chance
     config.teacher.seed = placeholder(int)  # empty: the run's
     config.teacher.label_noise = 0.0  # fraction of its training labels that are shuffled, for a worse teacher
 

@@ -47,8 +47,8 @@ def read_folder(
     Args:
       folder: with `train/CLASS/*` and `test/CLASS/*`, or with `CLASS/*`. Folders inside a class belong to the class.
       image_shape: `(H, W, C)`, C is 1 or 3; there is no default, because the images may have any sizes.
-      test_fraction: fraction of each class that becomes the test split if the folder has none; at least one image of
-        each class, and never all.
+      test_fraction: fraction of each class that becomes the test split of a folder without one; at least one image
+        of each class, and never all.
       split_seed: seed of the test split and of the order of the examples. The split depends on the names of the files
         and not on their location.
       skip_unreadable: whether to leave out files that cannot be read as images. They are listed in either case.
