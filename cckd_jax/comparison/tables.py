@@ -88,8 +88,8 @@ def render_markdown(comparison: Comparison) -> str:
     """Formats the comparison as Markdown."""
     blocks = ['# Comparison of runs', '## Settings that differ', no_difference(comparison)]
     if comparison.settings:
-        blocks[-1] = _table(*settings_table(comparison))
-    return '\n\n'.join([*blocks, '## Measures', _table(*measures_table(comparison))]) + '\n'
+        blocks[-1] = markdown.table(*settings_table(comparison))
+    return '\n\n'.join([*blocks, '## Measures', markdown.table(*measures_table(comparison))]) + '\n'
 
 
 def no_difference(comparison: Comparison) -> str:
@@ -111,8 +111,3 @@ def render_csv(comparison: Comparison) -> str:
 
 def _label(run: Run, student: Student) -> str:
     return run.name if student.number is None else f'{run.name} student {student.number}'
-
-
-def _table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    escape = lambda line: [text.replace('|', '\\|') for text in line]
-    return markdown.table(escape(header), map(escape, cells))
