@@ -160,18 +160,29 @@ def check_teachers(teacher_logits: chex.Array, student_logits: chex.Array | None
         raise InputError(f'weighting teachers needs at least {at_least} of them, not {len(teacher_logits)}')
 
 
-def check_sources(logits: chex.Array, teacher_logits: chex.Array | None = None, *, include_self: bool = False) -> None:
+def check_sources(
+    logits: chex.Array,
+    teacher_logits: chex.Array | None = None,
+    *,
+    teacher_prior: chex.Numeric = 1.0,
+    include_self: bool = False,
+) -> None:
     """Asserts that logits of students are float `[K, B, C]`, and those of a teacher `[B, C]`.
 
     Raises:
-      InputError: there is one student, and neither a teacher nor the student itself teaches it.
+      InputError: there is one student, and neither a teacher nor the student itself teaches it. A traced prior of the
+        teacher is not checked.
     """
     chex.assert_rank(logits, 3)
     chex.assert_type(logits, float)
     if teacher_logits is not None:
         check_logits(logits[0], teacher_logits)
-    elif len(logits) < 2 and not include_self:
+    if len(logits) > 1 or include_self:
+        return
+    if teacher_logits is None:
         raise InputError(f'students teach each other, so there must be at least 2 of them, not {len(logits)}')
+    if not isinstance(teacher_prior, jax.core.Tracer) and teacher_prior == 0:
+        raise InputError(f'teacher_prior={teacher_prior} leaves the only student without a source; set it above 0')
 
 
 def check_largest_weight(largest_weight: float, teachers: int) -> None:

@@ -56,11 +56,11 @@ def test_by_hand():
     own = np.array([0.25, 0.75, 0.5])
     expected_t = -(targets[:, 0, 0] * np.log(own) + targets[:, 0, 1] * np.log(1 - own)) - 0.5 * np.log(own)
     options = {'teacher_logits': teacher, 'temperature': 1.0, 'gamma': 2.0, 'teacher_prior': 0.5}
-    found = losses.cckd_online_t(logits, jnp.array([0]), hard_weight=0.5, **options)
-    np.testing.assert_allclose(found[:, 0], expected_t, rtol=1e-5)
+    loss_t = losses.cckd_online_t(logits, jnp.array([0]), hard_weight=0.5, **options)
+    np.testing.assert_allclose(loss_t[:, 0], expected_t, rtol=1e-5)
     soft = -(trust * np.log(own) + (1 - trust) * np.log(1 - own))
-    found = losses.cckd_online_l(logits, jnp.array([0]), **options)
-    np.testing.assert_allclose(found[:, 0], trust * soft - (1 - trust) * np.log(own), rtol=1e-5)
+    loss_l = losses.cckd_online_l(logits, jnp.array([0]), **options)
+    np.testing.assert_allclose(loss_l[:, 0], trust * soft - (1 - trust) * np.log(own), rtol=1e-5)
 
 
 @pytest.mark.parametrize('confidence_temperature', [None, 1.0])
@@ -177,6 +177,22 @@ def test_a_prior_of_zero_leaves_the_teacher_out():
             np.testing.assert_allclose(first, second, rtol=1e-6)
 
 
+def test_without_any_source_the_target_is_the_label():
+    (logits, teacher, labels) = random_case(14, students=1)
+    for relative in (False, True):
+
+        def total(logits, prior, relative=relative):
+            options = {'teacher_logits': teacher, 'teacher_prior': prior, 'relative_trust': relative}
+            (targets, trust) = losses.online_targets(logits, labels, **options)
+            return losses.cckd_online_t(logits, labels, **options).sum() + targets[0, :, 0].sum(), (targets, trust)
+
+        # A traced prior cannot be refused.
+        gradients, (targets, trust) = jax.jit(jax.grad(total, argnums=(0, 1), has_aux=True))(logits, 0.0)
+        np.testing.assert_array_equal(trust, np.zeros((1, 6)))
+        np.testing.assert_array_equal(targets[0], np.eye(5)[np.asarray(labels)])
+        assert all(np.isfinite(gradient).all() for gradient in gradients)
+
+
 @every_loss
 def test_permuted_students_have_permuted_losses(name):
     (logits, _, labels) = random_case(7)
@@ -215,7 +231,7 @@ def test_minlogit_is_at_most_the_best_students_cross_entropy():
 @pytest.mark.parametrize(('students', 'scale'), [(2, 3.0), (4, 40.0)])
 def test_linear_finds_the_best_convex_combination(students, scale):
     (logits, _, labels) = random_case(11, students=students, scale=scale)
-    found = losses.cross_entropy(losses.kdcl_linear(logits, labels), labels)
+    reached = losses.cross_entropy(losses.kdcl_linear(logits, labels), labels)
     for row in range(6):
         values = np.asarray(logits[:, row], np.float64)
         relative = values - values[:, [int(labels[row])]]
@@ -227,22 +243,24 @@ def test_linear_finds_the_best_convex_combination(students, scale):
             constraints={'type': 'eq', 'fun': lambda weights: weights.sum() - 1},
             options={'ftol': 1e-12},
         )
-        assert found[row] <= best.fun + 1e-3 * max(1.0, scale / 10)
+        assert reached[row] <= best.fun + 1e-3 * max(1.0, scale / 10)
 
 
 def test_kdcl_by_hand():
     logits = jnp.log(jnp.array([[[3.0, 1.0]], [[1.0, 1.0]]]))
     (labels, target) = (jnp.array([0]), jnp.log(jnp.array([[9.0, 1.0]])))
-    found = losses.kdcl(logits, target, labels, temperature=2.0, soft_weight=0.5, hard_weight=2.0)
+    loss = losses.kdcl(logits, target, labels, temperature=2.0, soft_weight=0.5, hard_weight=2.0)
     (q, p) = (softmax(target, 2.0), softmax(logits, 2.0))
     expected = -2 * np.log([0.75, 0.5]) + 0.5 * 4 * (q * np.log(q / p)).sum(-1)[:, 0]
-    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-5)
+    np.testing.assert_allclose(loss[:, 0], expected, rtol=1e-5)
 
 
 def test_wrong_arguments_are_refused():
     (logits, teacher, labels) = random_case(12, students=1)
     with pytest.raises(InputError, match='students teach each other, so there must be at least 2 of them, not 1'):
         losses.online_targets(logits, labels)
+    with pytest.raises(InputError, match=r'teacher_prior=0.0 leaves the only student without a source; set it above'):
+        losses.online_targets(logits, labels, teacher_logits=teacher, teacher_prior=0.0)
     with pytest.raises(InputError, match='at least 2 of them'):
         losses.dml(logits, labels)
     with pytest.raises(InputError, match=r'gamma=-1.0 must be in \[0, 10000\]'):

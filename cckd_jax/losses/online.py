@@ -2,7 +2,7 @@ r"""Confidence conditioned distillation among students that train together: our 
 
 The CCKD paper (arXiv:2107.06993) names collaborative distillation as future work. Here every student learns from the
 others, and from a frozen teacher if there is one, as a CCKD student learns from its teacher. A *source* of student i is
-whoever teaches it. With $c_j = \mathrm{softmax}(z_j / \tau_c)_y$, the confidence of source j in the label,
+another student, or the teacher. With $c_j = \mathrm{softmax}(z_j / \tau_c)_y$, the confidence of source j in the label,
 
 $w_{ij} = \omega_j c_j^\gamma / \sum_l \omega_l c_l^\gamma, \quad q_i = \sum_j w_{ij}\, \mathrm{softmax}(z_j / \tau),
 \quad \Lambda_i = \sum_j w_{ij} c_j$
@@ -23,11 +23,11 @@ from cckd_jax.losses.distillation import cross_entropy, soft_cross_entropy
 
 
 class Mixtures(NamedTuple):
-    """What the sources of each student say, and how far they are right.
+    """The mixed distribution of every student's sources, and the trust in it.
 
     Attributes:
       weights: float32 `[K, S, B]`, of every source for every student. The S sources are the teacher, if there is one,
-        and then the K students. They sum to 1, or to 0 where a student trusts nobody.
+        and then the K students. They sum to 1, or to 0 where a student has no source that counts.
       distributions: float32 `[K, B, C]`, q: the weighted mean of the sources' softened distributions.
       trust: float32 `[K, B]`, Lambda: the weighted mean of the sources' confidences in the label.
     """
@@ -60,11 +60,12 @@ def online_mixtures(
     include_self: bool = False,
     relative_trust: bool = False,
 ) -> Mixtures:
-    r"""Weighs the sources of every student by their confidence in the label, and mixes what they say.
+    r"""Weighs the sources of every student by their confidence in the label, and mixes their distributions.
 
     The formulas are in the module's docstring. With `relative_trust`, a student learns only from sources that are more
     confident than itself: $w_{ij} = a_{ij} / \sum_l a_{il}$ with $a_{ij} = \omega_j \max(c_j - c_i, 0)$. Where there
-    is no such source, weights and trust are 0, so that the student learns the label alone; `gamma` has no effect.
+    is no such source, weights and trust are 0, so that the student learns the label alone; `gamma` and `include_self`
+    have no effect. Weights and trust are also 0 where a traced `teacher_prior` of 0 leaves a student without a source.
 
     Args:
       logits: float `[K, B, C]`, of the students; no gradient flows into them.
@@ -93,7 +94,7 @@ def online_mixtures(
     >>> mixtures.trust[:, 0].round(4).tolist()
     [0.65, 0.4167, 0.625]
     """
-    check_sources(logits, teacher_logits, include_self=include_self)
+    check_sources(logits, teacher_logits, teacher_prior=teacher_prior, include_self=include_self)
     check_hyperparameters(
         temperature=temperature,
         confidence_temperature=confidence_temperature,
@@ -109,7 +110,7 @@ def online_mixtures(
         priors = jnp.concatenate([jnp.full(1, teacher_prior, jnp.float32), priors])
     confidences = jax.vmap(lambda values: confidence(values, labels, temperature=confidence_temperature))(sources)
     # float32 [K, S]: who may teach whom, with its prior.
-    priors = _without_self(priors, len(logits)) if not include_self else jnp.tile(priors, (len(logits), 1))
+    priors = jnp.tile(priors, (len(logits), 1)) if include_self else _without_self(priors, len(logits))
     if relative_trust:
         own = confidences[-len(logits) :]
         ahead = priors[:, :, None] * jnp.maximum(confidences[None] - own[:, None], 0.0)
@@ -118,7 +119,7 @@ def online_mixtures(
     else:
         # In logarithms, so that sources that are all wrong with certainty still have weights.
         log_confidences = jax.vmap(lambda values: -cross_entropy(values / confidence_temperature, labels))(sources)
-        weights = jax.nn.softmax(jnp.log(priors)[:, :, None] + gamma * log_confidences[None], axis=1)
+        weights = _weigh(priors, gamma * log_confidences)
     distributions = jax.nn.softmax(sources / temperature)
     return Mixtures(
         weights,
@@ -131,15 +132,10 @@ def online_targets(
     logits: chex.Array,
     labels: chex.Array,
     *,
-    teacher_logits: chex.Array | None = None,
     temperature: chex.Numeric = 20.0,
-    confidence_temperature: chex.Numeric | None = None,
-    gamma: chex.Numeric = 1.0,
-    teacher_prior: chex.Numeric = 1.0,
-    include_self: bool = False,
-    relative_trust: bool = False,
+    **options: Unpack[SourceOptions],
 ) -> tuple[chex.Array, chex.Array]:
-    r"""The targets of students that teach each other: what the others say, and the label, mixed by trust.
+    r"""The target of each student: the mixture of its sources and the label, weighted by trust.
 
     $y_{C,i} = \Lambda_i q_i + (1 - \Lambda_i) y$, with q and Lambda of `online_mixtures`. With one student and a
     teacher this is `confidence_targets`. If both temperatures are equal, Lambda is the mass of the label in q, so that
@@ -148,13 +144,9 @@ def online_targets(
     Args:
       logits: float `[K, B, C]`, of the students; no gradient flows into them.
       labels: int `[B]`, in `[0, C)`.
-      teacher_logits: float `[B, C]`, or None without a teacher; no gradient flows into them.
       temperature: tau of the distributions, in [0.001, 10000].
-      confidence_temperature: tau_c of the confidences, in [0.001, 10000]; None means `temperature`.
-      gamma: how strongly confidence decides; 0 weighs all sources equally. In [0, 10000].
-      teacher_prior: omega of the teacher; 0 leaves it out. In [0, 10000].
-      include_self: whether a student is among its own sources.
-      relative_trust: whether only sources that are more confident than the student count.
+      **options: `teacher_logits`, `confidence_temperature`, `gamma`, `teacher_prior`, `include_self` and
+        `relative_trust`, the other arguments of `online_mixtures`.
 
     Returns:
       Targets float32 `[K, B, C]`, whose rows sum to 1, and trust float32 `[K, B]`.
@@ -170,17 +162,7 @@ def online_targets(
     >>> targets.tolist(), trust.tolist()
     ([[[0.8125, 0.1875]], [[0.8125, 0.1875]]], [[0.75], [0.25]])
     """
-    mixtures = online_mixtures(
-        logits,
-        labels,
-        teacher_logits=teacher_logits,
-        temperature=temperature,
-        confidence_temperature=confidence_temperature,
-        gamma=gamma,
-        teacher_prior=teacher_prior,
-        include_self=include_self,
-        relative_trust=relative_trust,
-    )
+    mixtures = online_mixtures(logits, labels, temperature=temperature, **options)
     trust = mixtures.trust[..., None]
     label = jax.nn.one_hot(class_indices(labels, logits[0]), logits.shape[-1])[None]
     return trust * mixtures.distributions + (1.0 - trust) * label, mixtures.trust
@@ -204,7 +186,7 @@ def cckd_online_t(
       labels: int `[B]`, in `[0, C)`.
       temperature: tau, in [0.001, 10000].
       hard_weight: mu, in [0, 10000].
-      **options: the other arguments of `online_targets`.
+      **options: the other arguments of `online_mixtures`.
 
     Returns:
       float32 `[K, B]`, in nats.
@@ -241,7 +223,7 @@ def cckd_online_l(
       logits: float `[K, B, C]`, of the students.
       labels: int `[B]`, in `[0, C)`.
       temperature: tau, in [0.001, 10000].
-      **options: the other arguments of `online_targets`.
+      **options: the other arguments of `online_mixtures`.
 
     Returns:
       float32 `[K, B]`, in nats.
@@ -266,6 +248,16 @@ def _without_self(priors: chex.Array, students: int) -> chex.Array:
     others = len(priors) - students
     is_self = jnp.concatenate([jnp.zeros((students, others), bool), jnp.eye(students, dtype=bool)], axis=1)
     return jnp.where(is_self, 0.0, priors[None])
+
+
+def _weigh(priors: chex.Array, log_confidences: chex.Array) -> chex.Array:
+    """Weights `[K, S, B]`, proportional to prior `[K, S]` times confidence `[S, B]`; 0 where all priors are."""
+    allowed = (priors > 0)[:, :, None]
+    has_source = jnp.any(allowed, axis=1, keepdims=True)
+    scores = jnp.log(jnp.where(priors > 0, priors, 1.0))[:, :, None] + log_confidences[None]
+    # A softmax of minus infinities alone is NaN, and so is its gradient, even where the result is not selected.
+    scores = jnp.where(has_source, jnp.where(allowed, scores, -jnp.inf), 0.0)
+    return jnp.where(has_source, jax.nn.softmax(scores, axis=1), 0.0)
 
 
 def _soft(logits: chex.Array, targets: chex.Array, temperature: chex.Numeric) -> chex.Array:
