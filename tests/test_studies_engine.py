@@ -238,6 +238,19 @@ def test_a_finished_run_of_other_settings_is_rejected(runs, tmp_path):
     assert len(fake.ran) == 1
 
 
+def test_a_study_of_one_student_refuses_several(runs, tmp_path):
+    fake = runs()
+    jobs = lambda options: [job('digits/seed0/base', row='base', config=tiny_config(num_students=2))]
+    study = dataclasses.replace(STUDY, jobs=jobs)
+    message = 'digits/seed0/base: the study fake measures one student, and num_students=2; set --config.num_students=1'
+    with pytest.raises(InputError, match=message):
+        engine.run(study, {}, tmp_path, seeds=1, processes=1)
+    assert fake.ran == []
+    engine.run(dataclasses.replace(study, several_students=True), {}, tmp_path, seeds=1, processes=1)
+    assert fake.ran == ['seed0/base']
+    assert {name for name, study in command.STUDIES.items() if study.several_students} == {'peers', 'seeds'}
+
+
 def test_other_settings_of_the_evaluation_run_a_finished_job_again(runs, tmp_path):
     study = lambda value: types.SimpleNamespace(
         **{

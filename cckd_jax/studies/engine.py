@@ -60,7 +60,7 @@ def run(
     jobs = list(study.jobs(options))
     selected = select_shard(jobs, shard)
     processes = min(_resolve_processes(processes, devices), max(1, len(selected)))
-    (finished, outdated) = _check(jobs, options.workdir)
+    (finished, outdated) = _check(study, jobs, options.workdir)
     schedule = execution.Schedule(selected, [job.name for job in selected if job.name in finished], processes=processes)
     files = _Files(study, options, jobs, outdated)
     log(f'{study.name}: {schedule.done} of {schedule.total} runs are finished')
@@ -71,7 +71,7 @@ def run(
     return files.content
 
 
-def _check(jobs: Sequence[Job], workdir: Path) -> tuple[set[str], set[str]]:
+def _check(study: Study, jobs: Sequence[Job], workdir: Path) -> tuple[set[str], set[str]]:
     """Makes the workdir; returns the names of finished jobs, and of those that must be evaluated again.
 
     Raises:
@@ -84,6 +84,11 @@ def _check(jobs: Sequence[Job], workdir: Path) -> tuple[set[str], set[str]]:
             experiment.check(job.config)
         except InputError as error:
             raise InputError(f'{job.name}: {error}') from None
+        if job.config.num_students > 1 and not study.several_students:
+            raise InputError(
+                f'{job.name}: the study {study.name} measures one student, and num_students={job.config.num_students}; '
+                'set --config.num_students=1'
+            )
         if execution.is_complete(workdir / job.name):
             (outdated if _evaluation_differs(job, workdir) else finished).add(job.name)
     try:

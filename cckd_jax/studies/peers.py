@@ -248,4 +248,5 @@ STUDY = Study(
         'examples': Option(('all',), 'numbers of labelled training images, such as 600, or all'),
     },
     export=export,
+    several_students=True,
 )

@@ -132,4 +132,5 @@ STUDY = Study(
     figure=figure,
     configs=('digits_lenet',),
     export=export,
+    several_students=True,
 )

@@ -84,6 +84,7 @@ class Study:
       level: title of the column of `Job.level`, which may contain options in braces; None if there are no levels.
       options: flags of the study by name.
       export: writes further files into the workdir from `study.json`.
+      several_students: whether `measures` can read runs with `num_students` above 1.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Study:
     level: str | None = None
     options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
     export: Callable[[Path, Mapping[str, Any]], None] | None = None
+    several_students: bool = False
 
     def resolve(
         self,
