@@ -35,7 +35,7 @@ BELOW: dict[str, set[str]] = {
     'report': {'io', 'console'},
     'evaluators': {
         *{'report', 'training', 'evaluation', 'robustness', 'methods', 'selection', 'losses', 'models', 'data'},
-        *{'errors', 'console', 'io', 'imports'},
+        *{'errors', 'console', 'io', 'imports', 'paths'},
     },
     'config': {'methods', 'errors'},
     'config_check': {'config', 'checks', 'errors'},

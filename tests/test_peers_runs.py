@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +15,12 @@ from helpers import assert_trees_equal, tiny_config
 from test_loop import final_state, untimed
 from test_resume import ROOT, said, wait_for_rows
 
-from cckd_jax import config as settings, experiment, export, training
+from cckd_jax import config as settings, data, experiment, export, methods, training
 from cckd_jax.errors import InputError
+from cckd_jax.evaluators import FinishedRun, TrainedNetwork
+from cckd_jax.evaluators.peers import PEERS
 from cckd_jax.experiment import networks
+from cckd_jax.experiment.run import Pretrained, train_baseline
 from cckd_jax.export import exporting, latency
 from cckd_jax.export.formats import FORMATS
 from cckd_jax.report.metrics import read_rows
@@ -101,6 +105,48 @@ def test_every_student_has_a_folder_and_an_entry(peers):
     assert f'| best on validation: student {best["index"]} |' in report
     for figure in ('peers', 'peer_trust', 'curves', 'reliability'):
         assert (peers / 'figures' / f'{figure}.png').read_bytes().startswith(b'\x89PNG')
+
+
+@pytest.mark.parametrize('name', ['cckd_online_t', 'ca_mkd'])
+def test_without_weights_of_other_students_there_is_no_trust(tmp_path, name):
+    # Of the peers, the second student trusted nobody; the weights of the other method are those of teachers.
+    weights = [[0.0, 1.0], None] if name == 'cckd_online_t' else [[1.0], [1.0]]
+    labels = np.array([0, 1])
+    split = data.Split(np.zeros((2, 8, 8, 1), np.uint8), labels)
+    students = [
+        TrainedNetwork(
+            None,
+            {},
+            [{'epoch': 0, 'kept_share': 1.0, 'agreement': 1.0, 'teacher_shares': {'logits': shares}}],
+            None,
+        )
+        for shares in ({'overall': overall, 'by_class': [overall] * 2} for overall in weights)
+    ]
+    run = FinishedRun(
+        *(None, SimpleNamespace(test=split, validation=()), tmp_path, [], methods.METHODS[name], None),
+        *(tuple(students), None, None),
+    )
+    logits = {student: np.eye(2)[labels] for student in run.student_names}
+    measured = PEERS.measure(run, SimpleNamespace(logits=logits))
+    assert measured['peers']['trust'] is None
+    assert measured['peers']['ensemble_test_accuracy'] == 1.0
+    student = {'model': ['a', 'b'], 'test_accuracy': [1.0, 1.0], 'samples_used': [2, 2], 'share_used': [1.0, 1.0]}
+    for index, trained in enumerate(students):
+        (tmp_path / f'student_{index}').mkdir()
+        (tmp_path / f'student_{index}' / 'metrics.jsonl').write_text(json.dumps(trained.rows[0]) + '\n')
+    PEERS.figure(tmp_path, {'student': student, **measured})
+    assert [path.name for path in (tmp_path / 'figures').iterdir()] == ['peers.png']
+    assert 'trusted' not in PEERS.table({'student': student, **measured})
+
+
+def test_a_first_student_with_a_rate_of_its_own_is_not_the_baseline():
+    def baseline(**fields):
+        config = tiny_config(**{'method': 'separate', 'num_students': 2, 'separate.enabled': False, **fields})
+        run = SimpleNamespace(config=config, students=settings.students(config))
+        return train_baseline(run, Pretrained([], None, None), 'the first student')
+
+    assert baseline() == baseline(**{'students.0.learning_rate': 1e-3}) == 'the first student'
+    assert baseline(**{'students.0.learning_rate': 1e-2}) is None
 
 
 def test_students_resume_from_the_newest_checkpoint_that_all_have(peers, tmp_path, one_device, capsys):

@@ -13,6 +13,7 @@ from cckd_jax import evaluation, models
 from cckd_jax.evaluators.base import Evaluator, one_or_lists
 from cckd_jax.evaluators.finished_run import FinishedRun
 from cckd_jax.evaluators.predictions import Predictions
+from cckd_jax.paths import network_names
 from cckd_jax.report import markdown, paper, style
 from cckd_jax.report.metrics import read_rows
 
@@ -104,16 +105,11 @@ def table(results: Mapping[str, Any]) -> str:
 
 def figure(workdir: Path, results: Mapping[str, Any]) -> None:
     """Loss and accuracy over the epochs of each network that the run trained, `curves.png`."""
-    teacher = results['teacher']
-    accuracies = {'teacher': teacher['test_accuracy']}
-    if isinstance(teacher['model'], list):
-        accuracies = {f'teacher_{index}': accuracy for index, accuracy in enumerate(teacher['test_accuracy'])}
-    accuracies['separate'] = results['separate']['test_accuracy']
-    student = results['student']['test_accuracy']
-    if isinstance(student, list):
-        accuracies |= {f'student_{index}': accuracy for index, accuracy in enumerate(student)}
-    else:
-        accuracies['student'] = student
+    accuracies = {
+        **_by_name('teacher', results['teacher']['test_accuracy']),
+        'separate': results['separate']['test_accuracy'],
+        **_by_name('student', results['student']['test_accuracy']),
+    }
     rows = {name: read_rows(workdir / name) for name in accuracies}
     trained = {name: epochs for name, epochs in rows.items() if epochs}
     curves(workdir / 'figures' / 'curves.png', trained, accuracies)
@@ -266,6 +262,11 @@ def _quoted(results: Mapping[str, Any]) -> Mapping[str, float]:
     if results['attack']['epsilon'] != paper.epsilon(results['dataset']):
         quoted.pop('student.adversarial_accuracy', None)
     return quoted
+
+
+def _by_name(kind: str, accuracy: float | list[float | None] | None) -> dict[str, float | None]:
+    accuracies = accuracy if isinstance(accuracy, list) else [accuracy]
+    return dict(zip(network_names(kind, len(accuracies)), accuracies, strict=True))
 
 
 def _describe(network: Mapping[str, Any]) -> str:

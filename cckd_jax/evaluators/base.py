@@ -22,7 +22,7 @@ class Evaluator:
       figure: `(workdir, section)`, draws into `<workdir>/figures`. It reads the section and files of the run directory
         alone, so that figures can be redrawn without the networks; `save_arrays` stores values of single examples.
       shared: whether `measure` fills several entries of `results.json` that other evaluators fill as well, such as
-        `student`. `table` and `figure` then take the whole of `results.json`.
+        `student`, or None for an entry without numbers. `table` and `figure` then take the whole of `results.json`.
     """
 
     measure: Callable[[FinishedRun, Predictions], dict[str, Any] | None]

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from cckd_jax import data, models
 from cckd_jax.methods import Method
+from cckd_jax.paths import network_names
 from cckd_jax.training.teacher_outputs import TeacherOutputs
 
 
@@ -83,5 +84,4 @@ class FinishedRun(NamedTuple):
     @property
     def student_names(self) -> list[str]:
         """`student`, or `student_0` and so on."""
-        count = len(self.students)
-        return ['student'] if count == 1 else [f'student_{index}' for index in range(count)]
+        return network_names('student', len(self.students))

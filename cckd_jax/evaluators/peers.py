@@ -14,6 +14,7 @@ from cckd_jax.evaluators.base import Evaluator
 from cckd_jax.evaluators.finished_run import FinishedRun
 from cckd_jax.evaluators.predictions import Predictions
 from cckd_jax.evaluators.teachers import mean_weights
+from cckd_jax.paths import network_names
 from cckd_jax.report import markdown, style
 from cckd_jax.report.metrics import read_rows
 
@@ -29,57 +30,56 @@ _CURVES = {
 }
 
 
-def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any] | None:
-    """The numbers of the section; None for one student.
+def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any]:
+    """The entry `peers`, None for one student; what each student has of its own is in the entry `student`.
 
     The best student is chosen on the validation split, and is None without one: nothing is chosen on the test split.
     """
     if len(run.students) == 1:
-        return None
+        return {'peers': None}
     labels = run.dataset.test.labels
     names = run.student_names
     logits = np.stack([predictions.logits[name] for name in names], axis=1)
     accuracy = [float(evaluation.correct(predictions.logits[name], labels).mean()) for name in names]
     predicted = logits.argmax(-1)
-    weights = [mean_weights(student.rows).get('logits') for student in run.students]
     has_teacher = run.method.teachers != 'none'
-    validation = _validation_accuracies(run)
-    best = None
-    if validation is not None:
+    (validation, best) = (None, None)
+    if len(run.dataset.validation):
+        validation = [student.rows[-1]['validation_accuracy'] for student in run.students]
         index = int(np.argmax(validation))
         best = {'index': index, 'validation_accuracy': validation[index], 'test_accuracy': accuracy[index]}
-    return {
+    section = {
         'mean_test_accuracy': float(np.mean(accuracy)),
         'ensemble_test_accuracy': float(evaluation.correct(evaluation.ensemble(logits), labels).mean()),
         'best_on_validation': best,
         'validation_accuracy': validation,
         'agreement': (predicted[:, :, None] == predicted[:, None]).mean(0).tolist(),
         'sources': [*(['teacher'] if has_teacher else []), *names],
-        'trust': None if None in weights else weights,
+        'trust': _trust(run),
         'last_epoch': {
             name: [student.rows[-1][name] for student in run.students]
             for name in ('agreement', 'logit_gap', 'soft_mass', 'trust')
             if all(name in student.rows[-1] for student in run.students)
         },
-        'test_accuracy': accuracy,
-        'models': [student.meta['model'] for student in run.students],
-        'samples_used': [sum(row['samples_used'] for row in student.rows) for student in run.students],
-        'share_used': [float(np.mean([row['kept_share'] for row in student.rows])) for student in run.students],
     }
+    return {'peers': section}
 
 
-def table(section: Mapping[str, Any]) -> str:
+def table(results: Mapping[str, Any]) -> str:
     """A row for each student, their mean and ensemble, and the weights of the sources."""
-    count = len(section['models'])
+    (section, student) = (results.get('peers'), results['student'])
+    if section is None:
+        return ''
+    count = len(student['model'])
     header = ['', 'model', 'test accuracy', 'validation accuracy', 'presentations that trained it']
     validation = section['validation_accuracy'] or [None] * count
     rows = [
         [
             f'student {index}',
-            section['models'][index],
-            f'{section["test_accuracy"][index]:.2%}',
+            student['model'][index],
+            f'{student["test_accuracy"][index]:.2%}',
             markdown.cell(validation[index], '.2%'),
-            f'{section["samples_used"][index]:,} ({section["share_used"][index]:.2%})',
+            f'{student["samples_used"][index]:,} ({student["share_used"][index]:.2%})',
         ]
         for index in range(count)
     ]
@@ -105,7 +105,7 @@ def table(section: Mapping[str, Any]) -> str:
     if section['trust'] is not None:
         sources = [style.label(name) for name in section['sources']]
         overall = [
-            [f'student {index}', *(_weight(weights['overall'], source) for source in range(len(sources)))]
+            [f'student {index}', *(f'{weight:.3f}' for weight in weights['overall'])]
             for index, weights in enumerate(section['trust'])
         ]
         text += [
@@ -117,9 +117,12 @@ def table(section: Mapping[str, Any]) -> str:
     return '\n\n'.join(text)
 
 
-def figure(workdir: Path, section: Mapping[str, Any]) -> None:
+def figure(workdir: Path, results: Mapping[str, Any]) -> None:
     """The students over the epochs, `peers.png`, and the weights of their sources, `peer_trust.png`."""
-    rows = [read_rows(workdir / f'student_{index}') for index in range(len(section['models']))]
+    section = results.get('peers')
+    if section is None:
+        return
+    rows = [read_rows(workdir / name) for name in network_names('student', len(results['student']['model']))]
     draw_curves(workdir / 'figures' / 'peers.png', rows)
     if section['trust'] is not None:
         draw_trust(workdir / 'figures' / 'peer_trust.png', rows, section['trust'], section['sources'])
@@ -140,10 +143,10 @@ def draw_curves(path: Path, rows: Sequence[Sequence[Mapping[str, Any]]]) -> None
     drawing = Figure(figsize=(3.9 * columns, 3.1 * lines), layout='constrained')
     for position, name in enumerate(names):
         axes = drawing.add_subplot(lines, columns, position + 1)
-        for index, student in enumerate(rows):
+        for student_name, student in zip(network_names('student', len(rows)), rows, strict=True):
             known = [(row['epoch'] + 1, row[name]) for row in student if name in row]
-            color = style.color(f'student_{index}')
-            axes.plot(*zip(*known, strict=True), '.-', ms=3, lw=1.3, color=color, label=f'student {index}')
+            (color, label) = (style.color(student_name), style.label(student_name))
+            axes.plot(*zip(*known, strict=True), '.-', ms=3, lw=1.3, color=color, label=label)
         style.epoch_axis(axes)
         if name == 'soft_mass':
             _log_axes(axes, [row for student in rows for row in student if name in row])
@@ -217,22 +220,12 @@ def _log_axes(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.legend(*([items[-1:] for items in axes.get_legend_handles_labels()]), frameon=False, fontsize=9)
 
 
-def _validation_accuracies(run: FinishedRun) -> list[float] | None:
-    validation = run.dataset.validation
-    if not len(validation):
-        return None
-    return [
-        float(
-            evaluation.correct(
-                evaluation.predict(student.network, validation.images, devices=run.devices), validation.labels
-            ).mean()
-        )
-        for student in run.students
-    ]
+def _trust(run: FinishedRun) -> list[dict[str, Any]] | None:
+    """The weights of the sources for each student; None if the method has none, or a student trusted nobody."""
+    # Weights of a method that does not read the other students are those of teachers.
+    weights = [mean_weights(student.rows).get('logits') for student in run.students] if run.method.peers else [None]
+    known = [shares for shares in weights if shares is not None and shares['overall'] is not None]
+    return known if len(known) == len(run.students) else None
 
 
-def _weight(weights: Sequence[float] | None, source: int) -> str:
-    return 'none' if weights is None else f'{weights[source]:.3f}'
-
-
-PEERS = Evaluator(measure, table, figure)
+PEERS = Evaluator(measure, table, figure, shared=True)

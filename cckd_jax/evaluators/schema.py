@@ -80,10 +80,6 @@ class Peers(TypedDict):
     sources: list[str]
     trust: list[TeacherWeights] | None
     last_epoch: dict[str, list[float]]
-    test_accuracy: list[float]
-    models: list[str]
-    samples_used: list[int]
-    share_used: list[float]
 
 
 class Separate(TypedDict):

@@ -7,9 +7,10 @@ from ml_collections import ConfigDict
 from cckd_jax import config as settings, robustness
 from cckd_jax.errors import InputError, lookup
 from cckd_jax.experiment.networks import Run, create_model
-from cckd_jax.experiment.teachers import names, resolve_method
+from cckd_jax.experiment.teachers import resolve_method
 from cckd_jax.methods import Method
 from cckd_jax.models import Network
+from cckd_jax.paths import network_names
 
 
 def check(config: ConfigDict, method: Method, teacher_configs: Sequence[ConfigDict]) -> None:
@@ -47,7 +48,7 @@ def check_layers(run: Run, method: Method) -> None:
     config = run.config
     bounds_pair = 'bounds' in method.hyperparameters or config.evaluate.faithfulness
     bounded = [('student', student_config) for student_config in run.students] if bounds_pair else []
-    for name, teacher_config in zip(names(len(run.teachers)), run.teachers, strict=True):
+    for name, teacher_config in zip(network_names('teacher', len(run.teachers)), run.teachers, strict=True):
         if bounds_pair or 'bounds' in resolve_method(teacher_config).hyperparameters:
             bounded.append((name, teacher_config))
     for name, network_config in bounded:

@@ -30,7 +30,8 @@ def measure(run: FinishedRun) -> Results:
         section = evaluator.measure(run, predictions) if enabled else None
         if evaluator.shared:
             for key, values in (section or {}).items():
-                results.setdefault(key, {}).update(values)
+                # An entry without numbers is null.
+                results[key] = None if values is None else results.get(key, {}) | values
         else:
             _check_json(name, section)
             results[name] = section

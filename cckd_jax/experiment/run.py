@@ -17,7 +17,7 @@ from cckd_jax.experiment.results import measure, read, summary, write_report
 from cckd_jax.experiment.workdir import lock_workdir
 from cckd_jax.io import write_json
 from cckd_jax.methods import Method
-from cckd_jax.paths import expand
+from cckd_jax.paths import expand, network_names
 from cckd_jax.training import optimizers
 from cckd_jax.training.teacher_outputs import TeacherOutputs
 
@@ -169,13 +169,16 @@ def train_baseline(run: Run, pretrained: Pretrained, student: TrainedNetwork) ->
     """Trains the student without a teacher, of several students the first.
 
     Returns:
-      The trained network; the distilled student itself if its method is the baseline's; None if the run omits it.
+      The trained network; the distilled student itself if its method and learning rate are the baseline's; None if the
+      run omits it.
     """
     config = run.config
     if pretrained.baseline is not None:
         return pretrained.baseline
     baseline = baseline_method(config)
-    if config.method == 'separate' and resolve_method(config) == baseline:
+    # With several students, the first may have a learning rate of its own, which the method lacks.
+    has_its_rate = run.students[0].learning_rate in (None, baseline.learning_rate)
+    if config.method == 'separate' and resolve_method(config) == baseline and has_its_rate:
         return student
     if not config.separate.enabled:
         return None
@@ -238,7 +241,7 @@ def _record_settings(run: Run, method: Method, pretrained: Pretrained) -> None:
     (run.workdir / 'report.md').unlink(missing_ok=True)
     write_json(run.workdir / 'config.json', settings.as_dict(run.config))
     _warn_of_ramp('student', method, run.config.student.epochs, '--config.ramp')
-    names = teachers.names(len(run.teachers))
+    names = network_names('teacher', len(run.teachers))
     for name, teacher, loaded in zip(names, run.teachers, pretrained.teachers, strict=True):
         if loaded is None:
             _warn_of_ramp(name, teachers.resolve_method(teacher), teacher.epochs, '--config.teacher.ramp')

@@ -16,18 +16,10 @@ from cckd_jax.experiment import networks
 from cckd_jax.experiment.networks import Run
 from cckd_jax.methods import Method
 from cckd_jax.models import Network
+from cckd_jax.paths import network_names
 from cckd_jax.report.metrics import MetricsWriter
 from cckd_jax.report.progress import Progress
 from cckd_jax.training.totals import Row
-
-
-def names(count: int) -> list[str]:
-    """Names of the students and of their folders.
-
-    >>> names(1), names(2)
-    (['student'], ['student_0', 'student_1'])
-    """
-    return ['student'] if count == 1 else [f'student_{index}' for index in range(count)]
 
 
 def check(config: ConfigDict, method: Method) -> None:
@@ -123,7 +115,7 @@ def _train_together(
 ) -> tuple[TrainedNetwork, ...]:
     (config, split) = (run.config, run.dataset.train)
     (epochs, count) = (run.students[0].epochs, len(run.students))
-    folders = [run.workdir / name for name in names(count)]
+    folders = [run.workdir / name for name in network_names('student', count)]
     for folder in folders:
         folder.mkdir(exist_ok=True)
     group = {'students': [student_config.model for student_config in run.students]}

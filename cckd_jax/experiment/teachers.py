@@ -19,7 +19,7 @@ from cckd_jax.experiment import networks
 from cckd_jax.experiment.networks import Run, seeds
 from cckd_jax.methods import METHODS, ROBUST_TRAINING, SELF_REGULATED, SPARSE, Method
 from cckd_jax.models import Network
-from cckd_jax.paths import expand
+from cckd_jax.paths import expand, network_names
 from cckd_jax.training import onnx_teacher, teacher_outputs
 from cckd_jax.training.teacher_outputs import TeacherOutputs
 
@@ -28,15 +28,6 @@ Loaded = TrainedNetwork | TeacherOutputs | None
 
 # Hyper-parameters among a teacher's settings.
 _HYPERPARAMETERS = ('alpha', 'margin_temperature', 'epsilon', 'ramp')
-
-
-def names(count: int) -> list[str]:
-    """Names of the teachers and of their folders.
-
-    >>> names(1), names(2)
-    (['teacher'], ['teacher_0', 'teacher_1'])
-    """
-    return ['teacher'] if count == 1 else [f'teacher_{index}' for index in range(count)]
 
 
 def resolve_method(teacher_config: ConfigDict) -> Method:
@@ -157,7 +148,7 @@ def train_teachers(run: Run, pretrained: Sequence[Loaded]) -> Teachers:
     teachers: list[TrainedNetwork | TeacherOutputs] = []
     teacher_seeds = seeds(run.config, run.teachers)
     for name, teacher_config, seed, loaded in zip(
-        names(len(run.teachers)), run.teachers, teacher_seeds, pretrained, strict=True
+        network_names('teacher', len(run.teachers)), run.teachers, teacher_seeds, pretrained, strict=True
     ):
         if loaded is None:
             labels = None
@@ -178,7 +169,7 @@ def train_teachers(run: Run, pretrained: Sequence[Loaded]) -> Teachers:
     outputs = _cached_in_workdir(
         run, depends_on, lambda: teacher_outputs.stack([_outputs(run, teacher) for teacher in teachers])
     )
-    for index, (name, loaded) in enumerate(zip(names(len(run.teachers)), pretrained, strict=True)):
+    for index, (name, loaded) in enumerate(zip(network_names('teacher', len(run.teachers)), pretrained, strict=True)):
         # Logits were assessed when they were read.
         if isinstance(loaded, TrainedNetwork):
             teacher_outputs.report_plausibility(

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from cckd_jax import config as settings
 from cckd_jax.errors import InputError
+from cckd_jax.paths import network_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,9 +81,9 @@ def restore_teacher(index: int, run: Path, *, teachers: int) -> dict[str, Any]:
     >>> restore_teacher(1, Path('runs/base'), teachers=2)['teachers.1.checkpoint']
     'runs/base/teacher_1'
     """
-    (group, folder) = ('teacher', 'teacher') if teachers == 1 else (f'teachers.{index}', f'teacher_{index}')
+    group = 'teacher' if teachers == 1 else f'teachers.{index}'
     # Label noise belongs to training; a config that restores a teacher must not ask for it.
-    return {f'{group}.checkpoint': str(run / folder), f'{group}.label_noise': 0.0}
+    return {f'{group}.checkpoint': str(run / network_names('teacher', teachers)[index]), f'{group}.label_noise': 0.0}
 
 
 def restore_networks(config: ConfigDict, run: Path, *, baseline: str) -> dict[str, Any]:
