@@ -29,7 +29,7 @@ BELOW: dict[str, set[str]] = {
     'data': {'errors', 'cache', 'cpu', 'paths', 'console'},
     'robustness': {'losses', 'models', 'errors', 'checks'},
     'methods': {'losses', 'selection', 'robustness', 'models', 'errors', 'imports'},
-    'training': {'methods', 'models', 'data', 'errors', 'imports', 'console', 'io', 'cache', 'paths'},
+    'training': {'losses', 'methods', 'models', 'data', 'errors', 'imports', 'console', 'io', 'cache', 'paths'},
     'metrics': {'losses', 'models', 'data', 'errors', 'checks'},
     'evaluation': {'metrics', 'robustness'},
     'report': {'io', 'console'},

@@ -27,7 +27,11 @@ from cckd_jax.losses.feature_maps import (
     ca_mkd_features as ca_mkd_features,
     fitnet_hints as fitnet_hints,
 )
-from cckd_jax.losses.label import label_log_odds as label_log_odds, label_probability as label_probability
+from cckd_jax.losses.label import (
+    label_gap as label_gap,
+    label_log_odds as label_log_odds,
+    label_probability as label_probability,
+)
 from cckd_jax.losses.multi_teacher import (
     aver as aver,
     ca_mkd_logits as ca_mkd_logits,

@@ -1,4 +1,4 @@
-"""A network's probability and log odds of the label."""
+"""A network's probability and log odds of the label, and its logit gap."""
 
 import chex
 import jax
@@ -30,6 +30,32 @@ def label_probability(logits: chex.Array, labels: chex.Array) -> chex.Array:
     indices = class_indices(labels, logits)
     probabilities = jax.nn.softmax(logits.astype(jnp.float32))
     return jnp.take_along_axis(probabilities, indices[:, None], axis=-1)[:, 0]
+
+
+def label_gap(logits: chex.Array, labels: chex.Array) -> chex.Array:
+    r"""The logit gap of the label: its logit minus the mean of the other logits.
+
+    $z_{b, y_b} - \frac{1}{C - 1} \sum_{c \ne y_b} z_{bc}$
+
+    Args:
+      logits: float `[B, C]`, C >= 2.
+      labels: int `[B]`, in `[0, C)`.
+
+    Returns:
+      float32 `[B]`.
+
+    Raises:
+      InputError: a label is out of range.
+
+    >>> import jax.numpy as jnp
+    >>> label_gap(jnp.array([[3.0, 1.0, 0.0]]), jnp.array([0])).tolist()
+    [2.5]
+    """
+    check_logits(logits)
+    indices = class_indices(labels, logits)
+    logits = logits.astype(jnp.float32)
+    label_logits = jnp.take_along_axis(logits, indices[:, None], axis=-1)[:, 0]
+    return label_logits - (jnp.sum(logits, axis=-1) - label_logits) / (logits.shape[-1] - 1)
 
 
 def label_log_odds(logits: chex.Array, labels: chex.Array) -> chex.Array:

@@ -136,9 +136,14 @@ class Inputs(NamedTuple):
     @property
     def peer_logits(self) -> jax.Array:
         """The logits of all students, `[K, B, C]`; gradients flow into those of this student alone, at `peer`."""
+        return self.group_logits.at[self.peer].set(self.logits)
+
+    @property
+    def group_logits(self) -> jax.Array:
+        """The logits of all students, `[K, B, C]`, with no gradient: one array for all, so that targets are shared."""
         if self.group is None:
             raise InputError('it reads the logits of other students; set peers=True in the row')
-        return self.group.at[self.peer].set(self.logits)
+        return self.group
 
     @property
     def adapted(self) -> Any:

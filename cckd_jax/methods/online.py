@@ -41,7 +41,7 @@ def kdcl(combine: Callable[[jax.Array, jax.Array], jax.Array]) -> tuple[Column, 
         hyper = inputs.hyper
         values = losses.kdcl(
             inputs.peer_logits,
-            combine(inputs.peer_logits, inputs.labels),
+            combine(inputs.group_logits, inputs.labels),
             inputs.labels,
             temperature=hyper.temperature,
             soft_weight=hyper.soft_weight,
@@ -50,7 +50,7 @@ def kdcl(combine: Callable[[jax.Array, jax.Array], jax.Array]) -> tuple[Column, 
         return values[inputs.peer]
 
     def measures(inputs: Inputs) -> Mapping[str, jax.Array]:
-        target = combine(inputs.peer_logits, inputs.labels) / inputs.hyper.temperature
+        target = combine(inputs.group_logits, inputs.labels) / inputs.hyper.temperature
         return {'soft_mass': 1.0 - losses.label_probability(target, inputs.labels)}
 
     return loss, measures
@@ -109,5 +109,5 @@ def _options(inputs: Inputs) -> losses.SourceOptions:
 
 def _label_probabilities(inputs: Inputs) -> jax.Array:
     """The students' probabilities of the label at the method's temperature, `[K, B]`."""
-    logits = inputs.peer_logits / inputs.hyper.temperature
-    return jax.vmap(lambda values: losses.label_probability(values, inputs.labels))(logits)
+    confidence = lambda logits: losses.confidence(logits, inputs.labels, temperature=inputs.hyper.temperature)
+    return jax.vmap(confidence)(inputs.group_logits)

@@ -77,17 +77,15 @@ def target_measures(
 
     Returns:
       `target_entropy`; `gradient_norm`, of the sum of both terms; `angle` between them in degrees, 90 where one is 0;
-      `logit_gap`, the label's logit minus the mean of the others.
+      `logit_gap`, that of the label (`losses.label_gap`).
     """
-    classes = target.shape[-1]
     norm = lambda values: jnp.sqrt(jnp.sum(values**2, axis=-1))
     cosine = jnp.sum(teacher_term * label_term, axis=-1) / jnp.maximum(norm(teacher_term) * norm(label_term), 1e-12)
-    label_logit = jnp.sum(inputs.logits * jax.nn.one_hot(inputs.labels, classes), axis=-1)
     return {
         'target_entropy': -jnp.sum(jax.scipy.special.xlogy(target, target), axis=-1),
         'gradient_norm': norm(teacher_term + label_term),
         'angle': jnp.degrees(jnp.arccos(jnp.clip(cosine, -1.0, 1.0))),
-        'logit_gap': label_logit - (jnp.sum(inputs.logits, axis=-1) - label_logit) / (classes - 1),
+        'logit_gap': losses.label_gap(inputs.logits, inputs.labels),
     }
 
 
@@ -143,7 +141,7 @@ def export(workdir: Path, summary: Mapping[str, Any]) -> None:
     for line, dataset in zip(drawing.subplots(len(names), len(_MEASURES), squeeze=False), names, strict=True):
         runs = figures.select(summary, 'runs', dataset)
         for index, row in enumerate(dict.fromkeys(run['row'] for run in runs)):
-            folders = [workdir / dataset / f'seed{run["seed"]}' / row / 'student' for run in runs if run['row'] == row]
+            folders = [workdir / run['run'] / 'student' for run in runs if run['row'] == row]
             rows = [read_rows(folder) for folder in folders]
             for axes, (name, label) in zip(line, _MEASURES.items(), strict=True):
                 values = np.mean([[epoch[name] for epoch in seed] for seed in rows], axis=0)

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from cckd_jax import losses
 from cckd_jax.data import Augment
 from cckd_jax.methods import Method
 from cckd_jax.training.state import TrainData, TrainState
@@ -119,7 +120,7 @@ def make_peer_step(
 
     Metrics are means over the students, and `finite` is true if all are finite; `peers` has the metrics of each. Its
     `measures` hold two numbers beside the method's: `agreement`, the share of the other students that predict the same
-    class, and `logit_gap`, the label's logit minus the mean of the other classes'.
+    class, and `logit_gap`, that of the label (`losses.label_gap`).
 
     Args:
       method: the row.
@@ -139,15 +140,11 @@ def make_peer_step(
 
 
 def _with_peer_measures(aux: StepAux, group: chex.Array, peer: int) -> StepAux:
-    classes = group.shape[-1]
     predictions = jnp.argmax(group, axis=-1)
     same = jnp.sum(predictions == predictions[peer][None], axis=0) - 1
-    is_label = jax.nn.one_hot(aux.batch.label.astype(jnp.int32), classes)
-    label_logit = jnp.sum(group[peer] * is_label, axis=-1)
-    others = (jnp.sum(group[peer], axis=-1) - label_logit) / (classes - 1)
     measures = {
         'agreement': same.astype(jnp.float32) / (len(group) - 1),
-        'logit_gap': label_logit - others,
+        'logit_gap': losses.label_gap(group[peer], aux.batch.label),
         **aux.measures,
     }
     return aux._replace(measures=measures)
