@@ -167,6 +167,7 @@ def test_the_study_reads_and_draws_a_run(peers, tmp_path):
     options = study.resolve({'run': tiny_config()}, tmp_path, seeds=1, rows=['dml', 'online_t_c1_g4_teacher'])
     (alone, dml, online) = study.jobs(options)
     assert [job.row for job in (alone, dml, online)] == ['alone', 'dml', 'online_t_c1_g4_teacher']
+    assert dml.config.attack.checkpoint is None
     assert dml.needs == online.needs == (alone.name,)
     assert online.config.teacher.checkpoint == str(tmp_path / alone.name / 'teacher')
     assert (online.config.gamma, online.config.teacher_prior, online.config.num_students) == (4, 1.0, 2)
@@ -182,6 +183,8 @@ def test_the_study_reads_and_draws_a_run(peers, tmp_path):
     study.export(tmp_path, content)
     for name in ('study', 'curves'):
         assert (tmp_path / f'{name}.png').read_bytes().startswith(b'\x89PNG')
+    twice = study.resolve({'run': tiny_config()}, tmp_path, seeds=1, students=['half2'] * 2, examples=['600', '0600'])
+    assert len({job.name for job in study.jobs(twice)}) == len(list(study.jobs(twice)))
     with pytest.raises(InputError, match='--examples=none must be numbers of images, or all'):
         list(study.jobs(study.resolve({'run': tiny_config()}, tmp_path, seeds=1, examples=['none'])))
 

@@ -285,6 +285,7 @@ def test_files_of_a_study(runs, tmp_path):
         'dataset': 'digits',
         'row': 'kd',
         'seed': 1,
+        'run': 'digits/seed1/kd',
         'accuracy': pytest.approx(0.93),
         'rate': None,
     }

@@ -77,9 +77,9 @@ def jobs(options: Options) -> Iterator[Job]:
     """
     rows = list(dict.fromkeys((_ALONE, *options.rows)))
     for seed, dataset, config in options.groups():
-        for examples in map(_parse_examples, options.values['examples']):
+        for examples in dict.fromkeys(map(_parse_examples, options.values['examples'])):
             first: Job | None = None
-            for group in options.values['students']:
+            for group in dict.fromkeys(options.values['students']):
                 values = {
                     'seed': seed,
                     'num_teachers': 1,
@@ -94,8 +94,8 @@ def jobs(options: Options) -> Iterator[Job]:
                     run_values = {**values, **_ROWS[row]}
                     needs: tuple[str, ...] = ()
                     if first is not None:
-                        shared = restore_networks(override(config, values), options.workdir / first.name, baseline='')
-                        shared.pop('attack.checkpoint', None)
+                        folder_of_first = options.workdir / first.name
+                        shared = restore_networks(override(config, values), folder_of_first, baseline='separate')
                         (run_values, needs) = ({**run_values, **shared}, (first.name,))
                     job = Job(f'{folder}/{row}', override(config, run_values), dataset, row, seed, level, needs)
                     first = first or job
@@ -184,35 +184,35 @@ def export(workdir: Path, summary: Mapping[str, Any]) -> None:
     """
     panels = list(dict.fromkeys((run['dataset'], run['level']) for run in summary['runs']))
     drawing = Figure(figsize=(15, 3.3 * len(panels)), layout='constrained')
-    for line, (dataset, level) in zip(drawing.subplots(len(panels), 3, squeeze=False), panels, strict=True):
+    for (mass, gap, agreement), (dataset, level) in zip(
+        drawing.subplots(len(panels), 3, squeeze=False), panels, strict=True
+    ):
         runs = [run for run in summary['runs'] if (run['dataset'], run['level']) == (dataset, level)]
         rows = list(dict.fromkeys(run['row'] for run in runs))
         for index, row in enumerate(rows):
             curves = [_curves(workdir, run) for run in runs if run['row'] == row]
-            how = {
+            line_style = {
                 'color': style.STUDENT_COLORS[index % len(style.STUDENT_COLORS)],
                 'ls': ('-', '--', ':')[index // len(style.STUDENT_COLORS) % 3],
                 'lw': 1.3,
                 'label': row,
             }
-            for axes, name in zip(line, ('soft_mass', 'logit_gap', 'agreement'), strict=True):
+            for name, axes in {'soft_mass': mass, 'logit_gap': gap, 'agreement': agreement}.items():
                 known = [curve[name] for curve in curves if name in curve]
                 if known:
                     values = np.mean(known, axis=0)
-                    axes.plot(np.arange(1, len(values) + 1), values, **how)
-        line[0].set(xscale='log', yscale='log', ylabel='target mass outside the label', title=f'{dataset}: {level}')
-        line[1].set(ylabel='logit gap of the label')
-        line[2].set(ylabel='agreement of the students')
-        for axes in line:
+                    axes.plot(np.arange(1, len(values) + 1), values, **line_style)
+        mass.set(xscale='log', yscale='log', ylabel='target mass outside the label', title=f'{dataset}: {level}')
+        gap.set(ylabel='logit gap of the label')
+        agreement.set(ylabel='agreement of the students')
+        for axes in (mass, gap, agreement):
             axes.set_xlabel('epoch')
     figures.finish(drawing, workdir / 'curves.png', [axes for axes in drawing.axes if axes.lines])
 
 
 def _curves(workdir: Path, run: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Means over the students of a run, by column of `metrics.jsonl`."""
-    (group, _, images) = run['level'].partition(', ')
-    folder = workdir / run['dataset'] / f'seed{run["seed"]}' / (images.partition(' ')[0] or 'all') / group / run['row']
-    students = [read_rows(student) for student in sorted(folder.glob('student_*'))]
+    students = [read_rows(student) for student in sorted((workdir / run['run']).glob('student_*'))]
     names = [name for name in ('soft_mass', 'logit_gap', 'agreement') if all(name in rows[-1] for rows in students)]
     return {name: np.mean([[row[name] for row in rows] for rows in students], axis=0) for name in names}
 

@@ -10,7 +10,7 @@ from cckd_jax.studies.study import Study
 
 Record = dict[str, Any]
 # Fields of a record that are no measures.
-_KEYS = ('study', 'dataset', 'level', 'row', 'seed')
+_KEYS = ('study', 'dataset', 'level', 'row', 'seed', 'run')
 
 
 def make_records(study: Study, job: Job, results: Mapping[str, Any]) -> list[Record]:
@@ -22,12 +22,13 @@ def make_records(study: Study, job: Job, results: Mapping[str, Any]) -> list[Rec
       results: its `results.json`.
 
     Returns:
-      One record for each row that the run fills: `study, dataset, row, seed`, `level` if the study has levels, and the
-      measures.
+      One record for each row that the run fills: `study, dataset, row, seed`, `level` if the study has levels, `run`,
+      the folder of the run in the workdir of the study, and the measures.
     """
     level = {} if study.level is None else {'level': job.level}
     key = {'study': study.name, 'dataset': job.dataset, **level}
-    return [{**key, 'row': row, 'seed': job.seed, **measures} for row, measures in study.measures(job, results).items()]
+    run = {'seed': job.seed, 'run': job.name}
+    return [{**key, 'row': row, **run, **measures} for row, measures in study.measures(job, results).items()]
 
 
 def summarize(study: Study, records: Sequence[Record]) -> dict[str, Any]:
