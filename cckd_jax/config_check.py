@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cckd_jax.checks import HYPERPARAMETER_RANGES, Range, between, integers
-from cckd_jax.config import given_fields, given_teachers, is_weights_file, logits_source, teachers
+from cckd_jax.config import given_fields, is_weights_file, logits_source, teachers
 from cckd_jax.errors import InputError, lookup
 
 _NETWORKS = ('teacher', 'student', 'separate')
@@ -98,15 +98,8 @@ def check(config: ConfigDict) -> None:
 
 
 def _check_teachers(config: ConfigDict) -> None:
-    most = len(config.teachers)
-    _check_value(config, 'num_teachers', between(0, most, f'from 0 to {most}, the length of teachers'))
-    for index, fields in given_teachers(config):
-        if index >= config.num_teachers:
-            raise InputError(
-                f'teachers.{index}.{next(iter(fields))} is set, and num_teachers={config.num_teachers}, counted from '
-                f'0; set --config.num_teachers={index + 1} or more'
-            )
-    for group in ('teacher', *(f'teachers.{index}' for index in range(most))):
+    _check_count(config, 'teacher', 0)
+    for group in ('teacher', *(f'teachers.{index}' for index in range(len(config.teachers)))):
         for name, supported in _TEACHER_RANGES.items():
             _check_value(config, f'{group}.{name}', supported)
     for index, teacher_config in enumerate(teachers(config)):
@@ -117,16 +110,23 @@ def _check_teachers(config: ConfigDict) -> None:
 
 
 def _check_students(config: ConfigDict) -> None:
-    most = len(config.students)
-    _check_value(config, 'num_students', between(1, most, f'from 1 to {most}, the length of students'))
-    for index, fields in given_fields(config.students):
-        if index >= config.num_students:
-            raise InputError(
-                f'students.{index}.{next(iter(fields))} is set, and num_students={config.num_students}, counted from '
-                f'0; set --config.num_students={index + 1} or more'
-            )
+    _check_count(config, 'student', 1)
+    for index in range(len(config.students)):
         for name in ('learning_rate', 'seed'):
             _check_value(config, f'students.{index}.{name}', SETTING_RANGES[f'student.{name}'])
+
+
+def _check_count(config: ConfigDict, kind: str, least: int) -> None:
+    """The number of teachers or students is supported, and only those that it counts have fields."""
+    (number, fields_by_index) = (f'num_{kind}s', config[f'{kind}s'])
+    most = len(fields_by_index)
+    _check_value(config, number, between(least, most, f'from {least} to {most}, the length of {kind}s'))
+    for index, fields in given_fields(fields_by_index):
+        if index >= config[number]:
+            raise InputError(
+                f'{kind}s.{index}.{next(iter(fields))} is set, and {number}={config[number]}, counted from 0; '
+                f'set --config.{number}={index + 1} or more'
+            )
 
 
 def _check_source(config: ConfigDict, name: str, teacher_config: ConfigDict) -> None:

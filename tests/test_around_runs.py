@@ -220,7 +220,7 @@ def test_a_robust_teacher_resumes_bit_for_bit_in_its_ramp(tmp_path, one_device, 
         fields = {'teacher.robust': 'ibp', 'teacher.ramp': 4, 'teacher.epochs': epochs, 'save_seconds': 0.0}
         config = config_of(**fields)
         folder.mkdir(exist_ok=True)
-        this = networks.Run(config, [config.teacher], folder, digits, one_device)
+        this = networks.Run(config, folder, digits, one_device)
         method = resolve_method(config.teacher)
         return networks.train_network(this, 'teacher', config.teacher, method, method_name='ibp').network.variables
 

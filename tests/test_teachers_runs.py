@@ -147,7 +147,7 @@ def make(digits, tmp_path, one_device):
 
     def make(config):
         (tmp_path / 'run').mkdir(exist_ok=True)
-        run = Run(config, settings.teachers(config), tmp_path / 'run', digits, one_device)
+        run = Run(config, tmp_path / 'run', digits, one_device)
         return run, experiment.resolve_method(config)
 
     return make

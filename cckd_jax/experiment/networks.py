@@ -1,10 +1,11 @@
 """The networks of a run: created, trained or resumed, and restored from checkpoints."""
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
@@ -21,19 +22,33 @@ from cckd_jax.paths import expand
 from cckd_jax.report.metrics import MetricsWriter
 from cckd_jax.report.progress import Progress
 from cckd_jax.training import optimizers
+from cckd_jax.training.loop import Observer, State, StateCheckpoints
+from cckd_jax.training.totals import EpochTotals, Row, Totals
+
+
+class Writer(Observer, Protocol):
+    """Writes the rows of the loop."""
+
+    def close(self) -> None:
+        """Called after the last row, or an error."""
 
 
 class Run(NamedTuple):
-    """What all steps of a run share; `teachers` and `students` are the settings of each of them."""
+    """What all steps of a run share."""
 
     config: ConfigDict
-    teachers: Sequence[ConfigDict]
     workdir: Path
     dataset: data.Dataset
     devices: Sequence[jax.Device]
 
     @property
+    def teachers(self) -> Sequence[ConfigDict]:
+        """The settings of each teacher."""
+        return settings.teachers(self.config)
+
+    @property
     def students(self) -> Sequence[ConfigDict]:
+        """The settings of each student."""
         return settings.students(self.config)
 
 
@@ -141,7 +156,7 @@ def train_network(
     module = create_model(config, network_config, run.dataset.num_classes)
     teachers = tuple(teacher.module for teacher in live_teachers)
     schedule = create_schedule(run, network_config.epochs, seed, method, split, aux)
-    optimizer = create_optimizer(run, method.learning_rate, schedule)
+    optimizer = create_optimizer(run, method.learning_rate, schedule.steps)
     key = network_key(seed, is_student=is_student)
     state = training.initial_state(method, module, teachers, optimizer, split, key)
     step = training.choose_step(
@@ -155,26 +170,66 @@ def train_network(
         compaction=config.compaction,
     )
     train_data = training.train_data(split, aux, key, tuple(teacher.variables for teacher in live_teachers))
-    writer, progress = MetricsWriter(folder), Progress(name, network_config.epochs, len(schedule.subset))
-    with training.Checkpoints(folder, facts) as checkpoints:
-        try:
-            (state, rows) = training.train(
-                step,
-                state,
-                train_data,
-                schedule,
-                checkpoints=checkpoints,
-                observers=(writer, progress),
-                devices=run.devices,
-                measures=_validation(run, module),
-                save_seconds=config.save_seconds,
-            )
-        finally:
-            progress.close()
-            writer.close()
+    (state, rows) = train_to_end(
+        run,
+        name,
+        step,
+        state,
+        train_data,
+        schedule,
+        checkpoints=training.Checkpoints(folder, facts),
+        writer=MetricsWriter(folder),
+        measures=_validation(run, module),
+    )
     (variables, participation) = jax.device_get((state.student, state.participation))
     meta = {**facts, 'epochs': network_config.epochs}
     return TrainedNetwork(models.Network(module, variables), meta, rows, np.asarray(participation))
+
+
+def train_to_end(
+    run: Run,
+    name: str,
+    step: Callable[..., Any],
+    state: State,
+    train_data: training.TrainData,
+    schedule: training.Schedule,
+    *,
+    checkpoints: contextlib.AbstractContextManager[StateCheckpoints[State]],
+    writer: Writer,
+    measures: Callable[[State], Row],
+    totals: Callable[[], EpochTotals] = Totals,
+) -> tuple[State, list[Row]]:
+    """Trains with a progress bar to the last epoch, or resumes, and closes checkpoints and writer.
+
+    Args:
+      run: the run.
+      name: in the progress bar.
+      step: of `make_step` or `make_peer_step`.
+      state: before the first step.
+      train_data: the training set.
+      schedule: epochs and batches.
+      checkpoints: not entered yet.
+      writer: of the rows.
+      measures: further columns of a row, from the state after its epoch.
+      totals: sums of an epoch.
+
+    Returns:
+      The state after the last epoch, and the rows of all epochs.
+    """
+    progress = Progress(name, schedule.epochs, len(schedule.subset))
+    with checkpoints as entered, contextlib.closing(writer), contextlib.closing(progress):
+        return training.train(
+            step,
+            state,
+            train_data,
+            schedule,
+            checkpoints=entered,
+            observers=(writer, progress),
+            devices=run.devices,
+            measures=measures,
+            save_seconds=run.config.save_seconds,
+            totals=totals,
+        )
 
 
 def training_facts(run: Run, network_config: ConfigDict, method: Method, method_name: str) -> dict[str, Any]:
@@ -197,14 +252,14 @@ def create_schedule(
     return training.Schedule(epochs, run.config.batch_size, seed, subset, training.steps_per_call(method, run.devices))
 
 
-def create_optimizer(run: Run, learning_rate: float, schedule: training.Schedule) -> optax.GradientTransformation:
-    """The optimizer of `config.optimizer`."""
+def create_optimizer(run: Run, learning_rate: float, steps: int) -> optax.GradientTransformation:
+    """The optimizer of `config.optimizer`, whose schedule takes that many steps."""
     optimizer = run.config.optimizer
     return optimizers.create(
         optimizer.name,
         learning_rate,
         schedule=optimizer.schedule,
-        steps=schedule.steps,
+        steps=steps,
         weight_decay=optimizer.weight_decay,
     )
 

@@ -232,7 +232,7 @@ def load_dataset(config: ConfigDict) -> data.Dataset:
 def _open(config: ConfigDict, workdir: Path, devices: list[jax.Device]) -> Run:
     dataset = load_dataset(config)
     training.check_batch(config.batch_size, len(dataset.train), devices)
-    return Run(config, settings.teachers(config), workdir, dataset, devices)
+    return Run(config, workdir, dataset, devices)
 
 
 def _record_settings(run: Run, method: Method, pretrained: Pretrained) -> None:

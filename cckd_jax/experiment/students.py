@@ -18,7 +18,6 @@ from cckd_jax.methods import Method
 from cckd_jax.models import Network
 from cckd_jax.paths import network_names
 from cckd_jax.report.metrics import MetricsWriter
-from cckd_jax.report.progress import Progress
 from cckd_jax.training.totals import Row
 
 
@@ -60,9 +59,7 @@ def check_memory(run: Run, method: Method) -> None:
     for student_config in run.students:
         module = networks.create_model(run.config, student_config, run.dataset.num_classes)
         variables = jax.eval_shape(lambda images, module=module: models.init(module, jax.random.key(0), images), images)
-        optimizer = networks.create_optimizer(
-            run, method.learning_rate, training.Schedule(1, run.config.batch_size, 0, np.arange(1))
-        )
+        optimizer = networks.create_optimizer(run, method.learning_rate, steps=1)
         # Weights twice: an update makes new ones before the old ones are freed, beside the gradients.
         trees = [variables, variables, variables['params'], jax.eval_shape(optimizer.init, variables['params'])]
         needed += sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(trees))
@@ -128,7 +125,7 @@ def _train_together(
     teachers = tuple(teacher.module for teacher in live_teachers)
     schedule = networks.create_schedule(run, epochs, config.seed, method, split, aux)
     optimizers = [
-        networks.create_optimizer(run, student_config.learning_rate or method.learning_rate, schedule)
+        networks.create_optimizer(run, student_config.learning_rate or method.learning_rate, schedule.steps)
         for student_config in run.students
     ]
     keys = [networks.network_key(seed, is_student=True) for seed in seeds]
@@ -149,26 +146,18 @@ def _train_together(
         scan=schedule.steps_per_call > 1,
     )
     train_data = training.train_data(split, aux, jnp.stack(keys), tuple(teacher.variables for teacher in live_teachers))
-    writers = [MetricsWriter(folder) for folder in folders]
-    progress = Progress(f'{count} students', epochs, len(schedule.subset))
-    with training.PeerCheckpoints(folders, facts) as checkpoints:
-        try:
-            (state, rows) = training.train(
-                step,
-                state,
-                train_data,
-                schedule,
-                checkpoints=checkpoints,
-                observers=(_Writers(writers), progress),
-                devices=run.devices,
-                measures=_validation(run, modules),
-                save_seconds=config.save_seconds,
-                totals=lambda: training.PeerTotals(count),
-            )
-        finally:
-            progress.close()
-            for writer in writers:
-                writer.close()
+    (state, rows) = networks.train_to_end(
+        run,
+        f'{count} students',
+        step,
+        state,
+        train_data,
+        schedule,
+        checkpoints=training.PeerCheckpoints(folders, facts),
+        writer=_Writers([MetricsWriter(folder) for folder in folders]),
+        measures=_validation(run, modules),
+        totals=lambda: training.PeerTotals(count),
+    )
     trained = []
     for index, (module, peer) in enumerate(zip(modules, state.peers, strict=True)):
         (variables, participation) = jax.device_get((peer.student, peer.participation))
@@ -196,6 +185,11 @@ class _Writers:
         """Appends a row to the files of each student."""
         for own_row, writer in zip(row['peers'], self._writers, strict=True):
             writer.epoch(own_row)
+
+    def close(self) -> None:
+        """Closes the files of all students."""
+        for writer in self._writers:
+            writer.close()
 
 
 def _validation(run: Run, modules: Sequence[Any]) -> Any:

@@ -213,7 +213,7 @@ def _preprocessing(teacher_config: ConfigDict) -> onnx_teacher.Preprocessing:
 
 def _split(run: Run, path: Path, outputs: TeacherOutputs) -> list[Loaded]:
     """Splits the logits of a file that holds all teachers."""
-    for index, fields in settings.given_teachers(run.config):
+    for index, fields in settings.given_fields(run.config.teachers):
         for name in fields:
             if (index, name) != (0, 'logits'):
                 raise InputError(
