@@ -75,7 +75,7 @@ def online_mixtures(
       confidence_temperature: tau_c of the confidences, in [0.001, 10000]; None means `temperature`.
       gamma: how strongly confidence decides; 0 weighs all sources equally. In [0, 10000].
       teacher_prior: omega of the teacher; 0 leaves it out. In [0, 10000].
-      include_self: whether a student is among its own sources.
+      include_self: whether a student is among its own sources; no effect with `relative_trust`.
       relative_trust: whether only sources that are more confident than the student count.
 
     Returns:

@@ -58,7 +58,7 @@ class TrainData(flax.struct.PyTreeNode):
       labels: int32 `[N]`.
       aux: per-example constants by name, `[N, ...]`, or pytrees of such.
       teachers: variables of the live teachers.
-      key: typed PRNG key of the run.
+      key: typed PRNG key of the run, or `[K]`, one for each student.
     """
 
     images: chex.Array

@@ -159,7 +159,7 @@ class TrainStep:
     def batch_counts(self, aux: StepAux) -> Metrics:
         """Numbers of presented examples and of correct predictions among them, and sums of measures over the presented.
 
-        All are over all devices; there is no `measures` if the method has none.
+        All are over all devices. The result has no entry `measures` for a method without measures.
         """
         valid = aux.batch.valid
         counts = {'presented': _total(valid), 'correct': _total(aux.correct & valid)}
