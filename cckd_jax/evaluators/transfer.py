@@ -1,6 +1,5 @@
 """Transfer from teacher to student: success and failure rate, and adversarial examples of the student trained alone."""
 
-import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from cckd_jax import data, evaluation, models
 from cckd_jax.evaluators.base import Evaluator, load_arrays, one_or_lists, save_arrays
 from cckd_jax.evaluators.finished_run import FinishedRun
 from cckd_jax.evaluators.predictions import Predictions
+from cckd_jax.memoize import memoize
 from cckd_jax.report import markdown, style
 
 _SHOWN = 24
@@ -148,7 +148,7 @@ def _attack_accuracies(
     return float((attacked_classes == labels).mean()), float((student_classes == labels).mean())
 
 
-@functools.lru_cache(maxsize=8)
+@memoize
 def transfer_attack(
     attacked: nn.Module,
     student: nn.Module,

@@ -1,6 +1,5 @@
 """Batched computation over a whole split on all devices, counting every example exactly once."""
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cckd_jax.data import to_unit
+from cckd_jax.memoize import memoize
 from cckd_jax.models import Network
 
 
@@ -60,11 +60,7 @@ def make_predict(
     module: nn.Module, *, devices: Sequence[jax.Device] | None = None
 ) -> Callable[[Any, np.ndarray], np.ndarray]:
     """`predict` as a function of `(variables, images)`, for variables that change; compiled once for equal modules."""
-    devices = tuple(devices or jax.local_devices())
-    try:
-        return _make_predict(module, devices)
-    except TypeError:  # a field of a user's module may not be hashable
-        return _make_predict.__wrapped__(module, devices)
+    return _make_predict(module, tuple(devices or jax.local_devices()))
 
 
 def predict(network: Network, images: np.ndarray, *, devices: Sequence[jax.Device] | None = None) -> np.ndarray:
@@ -81,7 +77,7 @@ def predict(network: Network, images: np.ndarray, *, devices: Sequence[jax.Devic
 
 
 # The runs of a study evaluate the same few architectures again and again.
-@functools.lru_cache(maxsize=8)
+@memoize
 def _make_predict(module: nn.Module, devices: tuple[jax.Device, ...]) -> Callable[[Any, np.ndarray], np.ndarray]:
     return map_dataset(
         lambda variables, pixels: Network(module, variables)(to_unit(pixels)).astype(jnp.float32), devices=devices
