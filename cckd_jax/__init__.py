@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         models as models,
         robustness as robustness,
         selection as selection,
+        synthesis as synthesis,
         training as training,
     )
 
@@ -34,6 +35,7 @@ _SUBMODULES = (
     'models',
     'robustness',
     'selection',
+    'synthesis',
     'training',
 )
 

@@ -126,6 +126,15 @@ def _default(hyperparameters: Mapping[str, type]) -> ConfigDict:
     config.significance.normalization = 'epochs'  # or max, or mean_one
     config.significance.file = placeholder(str)  # counts that replace the teacher's, such as RUN/significance.npz
 
+    config.transfer = ConfigDict()  # a transfer set that takes the place of the student's training set
+    config.transfer.name = placeholder(str)  # the system that makes it; empty: the student learns on the training set
+    config.transfer.scale = 1.0  # of its numbers of images and steps
+    config.transfer.label = placeholder(str)  # nominal, soft or teacher; empty: the system's own
+    config.transfer.reject = False  # leaves out samples whose label is not the teacher's class
+    config.transfer.augment = placeholder(bool)  # the transformations of ZSKD; empty: the system's own
+    for name, kind in _transfer_settings().items():
+        config.transfer[name] = placeholder(kind)
+
     config.optimizer = ConfigDict()
     config.optimizer.name = 'adam'
     config.optimizer.schedule = 'constant'
@@ -225,6 +234,12 @@ def _built_in_hyperparameters() -> dict[str, type]:
     return hyperparameter_types(*methods.METHODS.values(), *methods.GATES.values())
 
 
+def _transfer_settings() -> dict[str, type]:
+    from cckd_jax import synthesis  # importing this module must not import JAX
+
+    return synthesis.setting_types()
+
+
 def _no_overrides(network: ConfigDict, without: Sequence[str] = ()) -> ConfigDict:
     """The fields of a teacher or a student, all empty."""
     fields = ConfigDict()
@@ -263,6 +278,9 @@ def variant(config: ConfigDict, name: str, *, narrow: Mapping[str, Any] = Mappin
     config.teacher.epochs = 2
     config.student.epochs = 2
     config.attack.samples = 64
+    if config.transfer.name is not None:
+        config.transfer.images = 512
+        config.transfer.steps = 10
     for teacher in config.teachers:
         if teacher.epochs is not None:
             teacher.epochs = 2

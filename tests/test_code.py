@@ -32,19 +32,20 @@ BELOW: dict[str, set[str]] = {
     'training': {'losses', 'methods', 'models', 'data', 'errors', 'imports', 'console', 'io', 'cache', 'paths'},
     'metrics': {'losses', 'models', 'data', 'errors', 'checks'},
     'evaluation': {'metrics', 'robustness'},
+    'synthesis': {'losses', 'models', 'data', 'checks', 'errors', 'io'},
     'report': {'io', 'console'},
     'evaluators': {
         *{'report', 'training', 'evaluation', 'robustness', 'methods', 'selection', 'losses', 'models', 'data'},
-        *{'errors', 'console', 'io', 'imports', 'paths'},
+        *{'errors', 'console', 'io', 'imports', 'paths', 'synthesis'},
     },
     'config_networks': set(),
-    'config': {'config_networks', 'methods', 'errors'},
+    'config': {'config_networks', 'methods', 'synthesis', 'errors'},
     'config_check': {'config', 'checks', 'errors'},
     'recipes': {'config'},
     'comparison': {'config', 'settings_help', 'report', 'errors', 'io', 'paths'},
     'experiment': {
         *{'config', 'config_check', 'evaluators', 'report', 'training', 'evaluation', 'robustness', 'methods'},
-        *{'selection', 'models', 'data', 'errors', 'console', 'io', 'paths', 'provenance'},
+        *{'selection', 'models', 'data', 'errors', 'console', 'io', 'paths', 'provenance', 'synthesis'},
     },
     'cli': {
         *{'experiment', 'config', 'evaluators', 'training', 'methods', 'models', 'settings_help', 'errors', 'console'},

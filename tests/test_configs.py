@@ -27,6 +27,7 @@ SAME = {
     'svhn_alexnet': 'digits_alexnet',
     'svhn_resnet': 'digits_resnet',
     'mnist_peers': 'digits_peers',
+    'mnist_zskd': 'digits_zskd',
 }
 NUMBERS = {'alpha', 'attack.epsilon', 'attack.samples', 'epsilon', 'teacher.epsilon', 'evaluate.epsilons'}
 ONCE = [name for name in CONFIGS if name not in (*PAIRS, *SAME)]

@@ -41,11 +41,13 @@ from cckd_jax.evaluators.schema import Results as Results
 from cckd_jax.evaluators.significance import SIGNIFICANCE
 from cckd_jax.evaluators.teachers import TEACHERS
 from cckd_jax.evaluators.transfer import TRANSFER
+from cckd_jax.evaluators.transfer_set import TRANSFER_SET
 from cckd_jax.imports import import_object
 
 # In the order of the report. A setting `config.evaluate.NAME=false` leaves out the section NAME.
 EVALUATORS: Mapping[str, Evaluator] = {
     'accuracy': ACCURACY,
+    'transfer_set': TRANSFER_SET,
     'participation': PARTICIPATION,
     'peers': PEERS,
     'teachers': TEACHERS,
@@ -67,7 +69,7 @@ def with_extra(specs: Sequence[str]) -> dict[str, Evaluator]:
       InputError: an import path does not resolve to an `Evaluator`, or its name is taken.
 
     >>> list(with_extra([]))[:2]
-    ['accuracy', 'participation']
+    ['accuracy', 'transfer_set']
     """
     evaluators = dict(EVALUATORS)
     for spec in specs:

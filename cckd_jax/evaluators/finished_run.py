@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from cckd_jax import data, models
 from cckd_jax.methods import Method
 from cckd_jax.paths import network_names
+from cckd_jax.synthesis import TransferSet
 from cckd_jax.training.teacher_outputs import TeacherOutputs
 
 
@@ -64,6 +65,7 @@ class FinishedRun(NamedTuple):
       baseline: the student trained without a teacher; the student itself if the method is `separate`; None if the
         run leaves it out.
       significance: how often each training example trained the teacher, or None.
+      transfer: what the student learned from in place of the training set, or None.
     """
 
     config: ConfigDict
@@ -75,6 +77,7 @@ class FinishedRun(NamedTuple):
     students: tuple[TrainedNetwork, ...]
     baseline: TrainedNetwork | None
     significance: Significance | None
+    transfer: TransferSet | None = None
 
     @property
     def student(self) -> TrainedNetwork:

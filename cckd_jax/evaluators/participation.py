@@ -21,7 +21,8 @@ def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any]:
         hyper = run.method.hyper(0)
         thresholds = [gate.threshold(row['epoch'], hyper) for row in run.student.rows]
         save_arrays(run.workdir, 'participation', threshold=np.asarray(thresholds, np.float32))
-    total = run.config.student.epochs * len(run.dataset.train)
+    examples = len(run.dataset.train if run.transfer is None else run.transfer.images)
+    total = run.config.student.epochs * examples
     return {'student': one_or_lists([_counts(student.rows, total) for student in run.students])}
 
 
@@ -45,8 +46,9 @@ def table(results: Mapping[str, Any]) -> str:
         student[name] for name in ('samples_used', 'samples_presented', 'samples_in_all', 'epochs')
     )
     text = ['## Which samples trained the student']
+    which = 'transfer' if 'name' in results.get('transfer', {}) else 'training'
     counts = (
-        f'The training set has {total // epochs:,} samples. Over {epochs} epochs this makes {total:,} presentations, '
+        f'The {which} set has {total // epochs:,} samples. Over {epochs} epochs this makes {total:,} presentations, '
         'one for each sample in each epoch.'
     )
     if presented < total:
@@ -56,8 +58,8 @@ def table(results: Mapping[str, Any]) -> str:
         )
     text.append(counts)
     if used == presented:
-        which = 'Every sample' if presented == total else 'Every presented sample'
-        return '\n\n'.join([*text, f'{which} trained the student in every epoch.'])
+        subject = 'Every sample' if presented == total else 'Every presented sample'
+        return '\n\n'.join([*text, f'{subject} trained the student in every epoch.'])
     gate = (
         f'{used:,} presentations ({used / total:.2%}) passed the gate and trained the student. The gate decides in '
         'every epoch which samples train the student'

@@ -172,6 +172,24 @@ class Faithfulness(TypedDict):
     students: dict[str, list[Radius]]
 
 
+class TransferSet(TypedDict):
+    """What the student learned from.
+
+    `real_data` is `all` for the training set itself, without further entries. For a transfer set it is `none`,
+    `statistics`, `samples` or `validation`, and `agreement` is the share of its samples whose label is the teacher's
+    class.
+    """
+
+    real_data: str
+    name: NotRequired[str]
+    label: NotRequired[str]
+    images: NotRequired[int]
+    rejected: NotRequired[int]
+    agreement: NotRequired[float]
+    images_by_class: NotRequired[list[int]]
+    confidence: NotRequired[dict[str, float]]
+
+
 class Significance(TypedDict):
     """Counts of participation, and rank correlations with them."""
 
@@ -201,6 +219,7 @@ class Results(TypedDict):
     teacher_weights: dict[str, TeacherWeights]
     significance: Significance | None
     attack: Attack
+    transfer: NotRequired[TransferSet]  # runs of earlier versions have none
     calibration: Calibration | None
     robustness: Robustness | None
     faithfulness: Faithfulness | None

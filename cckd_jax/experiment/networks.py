@@ -34,12 +34,13 @@ class Writer(Observer, Protocol):
 
 
 class Run(NamedTuple):
-    """What all steps of a run share."""
+    """What all steps of a run share; `augment` changes the student's images in place of `config.augmentation`."""
 
     config: ConfigDict
     workdir: Path
     dataset: data.Dataset
     devices: Sequence[jax.Device]
+    augment: data.Augment | None = None
 
     @property
     def teachers(self) -> Sequence[ConfigDict]:
@@ -265,9 +266,9 @@ def create_optimizer(run: Run, learning_rate: float, steps: int) -> optax.Gradie
 
 
 def create_augmentation(run: Run) -> data.Augment | None:
-    """The augmentation of `config.augmentation`, or None."""
+    """The run's own augmentation, otherwise that of `config.augmentation`, or None."""
     augmentation = run.config.augmentation
-    return data.augmentation(crop=augmentation.crop, flip=augmentation.flip, image_shape=run.dataset.image_shape)
+    return run.augment or data.augmentation(crop=augmentation.crop, flip=augmentation.flip, image_shape=run.dataset.image_shape)
 
 
 def network_key(seed: int, *, is_student: bool) -> jax.Array:

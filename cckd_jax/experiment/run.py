@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from cckd_jax import config as settings, config_check, data, evaluators, models, training
 from cckd_jax.console import log
 from cckd_jax.evaluators import FinishedRun, Results, Significance, Teachers, TrainedNetwork
-from cckd_jax.experiment import networks, preflight, significance, students, teachers
+from cckd_jax.experiment import networks, preflight, significance, students, teachers, transfer
 from cckd_jax.experiment.networks import Run
 from cckd_jax.experiment.resolve import baseline_method, resolve_method
 from cckd_jax.experiment.results import measure, read, summary, write_report
@@ -18,6 +18,7 @@ from cckd_jax.experiment.workdir import lock_workdir
 from cckd_jax.io import write_json
 from cckd_jax.methods import Method
 from cckd_jax.paths import expand, network_names
+from cckd_jax.synthesis import TransferSet
 from cckd_jax.training import optimizers
 from cckd_jax.training.teacher_outputs import TeacherOutputs
 
@@ -85,6 +86,7 @@ def check(config: ConfigDict) -> Method:
     students.check(config, method)
     significance.check(config, method)
     preflight.check(config, method, teacher_configs)
+    transfer.check(config, method, teacher_configs)
     evaluators.check(config.evaluate)
     teacher_networks = [teacher for teacher in teacher_configs if not settings.logits_source(teacher)]
     for network_config in (*settings.students(config), *teacher_networks):
@@ -97,9 +99,10 @@ def _walk(run: Run, method: Method) -> Results:
     _record_settings(run, method, pretrained)
     teachers = train_teachers(run, pretrained)
     counts = count_significance(run, method, pretrained, teachers)
-    trained = distil(run, method, teachers, counts)
-    baseline = train_baseline(run, pretrained, trained[0])
-    results = evaluate(run, method, teachers, trained, baseline, counts)
+    samples = transfer.make(run, teachers)
+    trained = distil(run, method, teachers, counts, samples)
+    baseline = train_baseline(run, pretrained, trained[0] if samples is None else None)
+    results = evaluate(run, method, teachers, trained, baseline, counts, samples)
     report = write_report(run.workdir, results)
     log(summary(results))
     log(f'the report is in {report}')
@@ -124,6 +127,7 @@ def load_pretrained(run: Run, method: Method) -> Pretrained:
     teachers.check_features(run, method, modules[0], modules[len(run.students) :])
     preflight.check_layers(run, method)
     students.check_memory(run, method)
+    transfer.check_teacher(run)
 
     baseline = None
     if config.attack.checkpoint:
@@ -157,16 +161,27 @@ def count_significance(run: Run, method: Method, pretrained: Pretrained, teacher
     return counts
 
 
-def distil(run: Run, method: Method, trained: Teachers, counts: Significance | None) -> tuple[TrainedNetwork, ...]:
-    """Trains the student, or several of them together."""
+def distil(
+    run: Run, method: Method, trained: Teachers, counts: Significance | None, samples: TransferSet | None = None
+) -> tuple[TrainedNetwork, ...]:
+    """Trains the student, or several of them together, on the transfer set if there is one."""
+    if samples is not None:
+        (run, trained) = transfer.in_place_of_training_set(run, trained, samples)
     (aux, live) = teachers.student_aux(run, method, trained)
     if method.weighting is not None and counts is not None:
         aux['significance'] = significance.weights(run, counts)
+    if samples is not None and samples.targets is not None:
+        aux['label_distribution'] = samples.targets
     return students.train(run, method, method_name=run.config.method, aux=aux, live_teachers=live)
 
 
-def train_baseline(run: Run, pretrained: Pretrained, student: TrainedNetwork) -> TrainedNetwork | None:
-    """Trains the student without a teacher, of several students the first.
+def train_baseline(run: Run, pretrained: Pretrained, student: TrainedNetwork | None) -> TrainedNetwork | None:
+    """Trains the student without a teacher on the training set, of several students the first.
+
+    Args:
+      run: the run.
+      pretrained: what `load_pretrained` returned.
+      student: the distilled student, or None if it did not learn from the training set.
 
     Returns:
       The trained network; the distilled student itself if its method and learning rate are the baseline's; None if the
@@ -178,7 +193,7 @@ def train_baseline(run: Run, pretrained: Pretrained, student: TrainedNetwork) ->
     baseline = baseline_method(config)
     # With several students, the first may have a learning rate of its own, which the method lacks.
     has_its_rate = run.students[0].learning_rate in (None, baseline.learning_rate)
-    if config.method == 'separate' and resolve_method(config) == baseline and has_its_rate:
+    if student is not None and config.method == 'separate' and resolve_method(config) == baseline and has_its_rate:
         return student
     if not config.separate.enabled:
         return None
@@ -193,6 +208,7 @@ def evaluate(
     trained: tuple[TrainedNetwork, ...],
     baseline: TrainedNetwork | None,
     counts: Significance | None,
+    samples: TransferSet | None = None,
 ) -> Results:
     """Computes every number of the report and writes `results.json`."""
     return measure(
@@ -205,7 +221,9 @@ def evaluate(
             teachers=teachers,
             students=trained,
             baseline=baseline,
-            significance=counts,
+            # Participation of transfer samples says nothing about the training examples that were counted.
+            significance=counts if samples is None else None,
+            transfer=samples,
         )
     )
 

@@ -190,7 +190,7 @@ def student_aux(run: Run, method: Method, teachers: Teachers) -> tuple[dict[str,
         return {}, []
     live = [teacher.network for teacher in teachers.networks if teacher is not None]
     config = run.config
-    if config.augmentation.crop or config.augmentation.flip:
+    if run.augment is not None or config.augmentation.crop or config.augmentation.flip:
         subject = 'the teacher runs' if len(live) == 1 else 'the teachers run'
         log(f'student: images are augmented, so teacher outputs are not cached; {subject} inside the step')
         return {}, live

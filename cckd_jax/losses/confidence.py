@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from cckd_jax.checks import check_hyperparameters, check_logits, class_indices
 from cckd_jax.losses.distillation import cross_entropy, soft_cross_entropy, teacher_only
-from cckd_jax.losses.label import label_probability
+from cckd_jax.losses.label import is_distribution, label_probability
 
 
 def confidence(teacher_logits: chex.Array, labels: chex.Array, *, temperature: chex.Numeric = 20.0) -> chex.Array:
@@ -24,7 +24,7 @@ def confidence(teacher_logits: chex.Array, labels: chex.Array, *, temperature: c
 
     Args:
       teacher_logits: float `[B, C]`; no gradient flows into it.
-      labels: int `[B]`, in `[0, C)`.
+      labels: int `[B]`, in `[0, C)`, or float `[B, C]`, distributions.
       temperature: tau, in [0.001, 10000].
 
     Returns:
@@ -58,7 +58,7 @@ def confidence_targets(
 
     Args:
       teacher_logits: float `[B, C]`; no gradient flows into it.
-      labels: int `[B]`, in `[0, C)`.
+      labels: int `[B]`, in `[0, C)`, or float `[B, C]`, distributions.
       temperature: tau of y_T, in [0.001, 10000].
       confidence_temperature: temperature of lambda, in [0.001, 10000]; None means `temperature`.
 
@@ -77,7 +77,9 @@ def confidence_targets(
     check_hyperparameters(temperature=temperature, confidence_temperature=confidence_temperature)
     trust = confidence(teacher_logits, labels, temperature=_or(confidence_temperature, temperature))[:, None]
     teacher = jax.nn.softmax(jax.lax.stop_gradient(teacher_logits).astype(jnp.float32) / temperature)
-    label = jax.nn.one_hot(class_indices(labels, teacher_logits), teacher_logits.shape[-1])
+    label = labels
+    if not is_distribution(labels):
+        label = jax.nn.one_hot(class_indices(labels, teacher_logits), teacher_logits.shape[-1])
     return trust * teacher + (1.0 - trust) * label
 
 
@@ -97,7 +99,7 @@ def cckd_l(
     Args:
       student_logits: float `[B, C]`.
       teacher_logits: float `[B, C]`; no gradient flows into it.
-      labels: int `[B]`, in `[0, C)`.
+      labels: int `[B]`, in `[0, C)`, or float `[B, C]`, distributions.
       temperature: tau, in [0.001, 10000].
       confidence_temperature: temperature of lambda, in [0.001, 10000]; None means `temperature`.
 
@@ -135,7 +137,7 @@ def cckd_t(
     Args:
       student_logits: float `[B, C]`.
       teacher_logits: float `[B, C]`; no gradient flows into it.
-      labels: int `[B]`, in `[0, C)`.
+      labels: int `[B]`, in `[0, C)`, or float `[B, C]`, distributions.
       temperature: tau, in [0.001, 10000].
       confidence_temperature: temperature of lambda, in [0.001, 10000]; None means `temperature`.
 

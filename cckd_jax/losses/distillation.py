@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from cckd_jax.checks import check_hyperparameters, check_logits, class_indices
+from cckd_jax.losses.label import is_distribution
 
 
 def soft_cross_entropy(
@@ -48,7 +49,7 @@ def cross_entropy(student_logits: chex.Array, labels: chex.Array) -> chex.Array:
 
     Args:
       student_logits: float `[B, C]`.
-      labels: int `[B]`, in `[0, C)`.
+      labels: int `[B]`, in `[0, C)`, or float `[B, C]`, distributions.
 
     Returns:
       float32 `[B]`, in nats.
@@ -63,6 +64,8 @@ def cross_entropy(student_logits: chex.Array, labels: chex.Array) -> chex.Array:
     [1.3863, 1.3863]
     """
     check_logits(student_logits)
+    if is_distribution(labels):
+        return soft_cross_entropy(student_logits, labels, temperature=1.0)
     indices = class_indices(labels, student_logits)
     log_student = jax.nn.log_softmax(student_logits.astype(jnp.float32))
     return -jnp.take_along_axis(log_student, indices[:, None], axis=-1)[:, 0]
@@ -113,7 +116,7 @@ def kd(
     Args:
       student_logits: float `[B, C]`.
       teacher_logits: float `[B, C]`; no gradient flows into it.
-      labels: int `[B]`, in `[0, C)`.
+      labels: int `[B]`, in `[0, C)`, or float `[B, C]`, distributions.
       temperature: tau of the first term, in [0.001, 10000].
       hard_weight: lambda_hard, in [0, 10000].
 

@@ -7,14 +7,20 @@ import jax.numpy as jnp
 from cckd_jax.checks import check_logits, class_indices
 
 
+def is_distribution(labels: chex.Array) -> bool:
+    """Whether labels are distributions float `[B, C]`, not classes int `[B]`."""
+    return labels.ndim == 2
+
+
 def label_probability(logits: chex.Array, labels: chex.Array) -> chex.Array:
     r"""The probability of the label.
 
-    $p_b = \mathrm{softmax}(z)_{b, y_b}$. For another temperature, divide the logits.
+    $p_b = \mathrm{softmax}(z)_{b, y_b}$, or $y_b^T \mathrm{softmax}(z)_b$ for a label that is a distribution. For
+    another temperature, divide the logits.
 
     Args:
       logits: float `[B, C]`.
-      labels: int `[B]`, in `[0, C)`.
+      labels: int `[B]`, in `[0, C)`, or float `[B, C]`, distributions.
 
     Returns:
       float32 `[B]`, in [0, 1].
@@ -27,8 +33,11 @@ def label_probability(logits: chex.Array, labels: chex.Array) -> chex.Array:
     [0.75]
     """
     check_logits(logits)
-    indices = class_indices(labels, logits)
     probabilities = jax.nn.softmax(logits.astype(jnp.float32))
+    if is_distribution(labels):
+        check_logits(logits, labels)
+        return jnp.sum(labels * probabilities, axis=-1)
+    indices = class_indices(labels, logits)
     return jnp.take_along_axis(probabilities, indices[:, None], axis=-1)[:, 0]
 
 

@@ -10,7 +10,7 @@ from cckd_jax.methods.method import Gate, Weighting
 
 def cross_entropy(inputs: Inputs) -> jax.Array:
     """The label alone."""
-    return losses.cross_entropy(inputs.logits, inputs.labels)
+    return losses.cross_entropy(inputs.logits, inputs.label_targets)
 
 
 def kd(inputs: Inputs) -> jax.Array:
@@ -19,7 +19,7 @@ def kd(inputs: Inputs) -> jax.Array:
     return losses.kd(
         inputs.logits,
         inputs.teacher_logits,
-        inputs.labels,
+        inputs.label_targets,
         temperature=hyper.temperature,
         hard_weight=hyper.hard_weight,
     )
@@ -32,12 +32,12 @@ def teacher_only(inputs: Inputs) -> jax.Array:
 
 def cckd_l(inputs: Inputs) -> jax.Array:
     """`losses.cckd_l`: two losses mixed by the teacher's confidence in the label."""
-    return losses.cckd_l(inputs.logits, inputs.teacher_logits, inputs.labels, **_temperatures(inputs.hyper))
+    return losses.cckd_l(inputs.logits, inputs.teacher_logits, inputs.label_targets, **_temperatures(inputs.hyper))
 
 
 def cckd_t(inputs: Inputs) -> jax.Array:
     """`losses.cckd_t`: one target mixed by the teacher's confidence in the label."""
-    return losses.cckd_t(inputs.logits, inputs.teacher_logits, inputs.labels, **_temperatures(inputs.hyper))
+    return losses.cckd_t(inputs.logits, inputs.teacher_logits, inputs.label_targets, **_temperatures(inputs.hyper))
 
 
 def _temperatures(hyper: Hyperparameters) -> dict[str, float | None]:

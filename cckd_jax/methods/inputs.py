@@ -21,7 +21,7 @@ class Batch(flax.struct.PyTreeNode):
       index: int32 `[B]`, the position of the example in the training set.
       valid: bool `[B]`, false for rows that pad the last batch.
       aux: per-example constants by name: `teacher_logits` `[B, K, C]`; `teacher_features`, a feature map
-        `[B, H, W, C]` for each teacher; `significance` `[B]`.
+        `[B, H, W, C]` for each teacher; `significance` `[B]`; `label_distribution` `[B, C]`, of a transfer set.
     """
 
     image: jax.Array
@@ -125,6 +125,12 @@ class Inputs(NamedTuple):
     def labels(self) -> jax.Array:
         """Int32 `[B]`."""
         return self.batch.label
+
+    @property
+    def label_targets(self) -> jax.Array:
+        """The labels, or the distributions `[B, C]` that samples of a transfer set have in their place."""
+        targets: jax.Array = self.batch.aux.get('label_distribution', self.labels)
+        return targets
 
     @property
     def logits(self) -> jax.Array:
