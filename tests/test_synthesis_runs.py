@@ -59,6 +59,7 @@ def test_a_student_learns_digits_without_seeing_any(trained, tmp_path, one_devic
         ('cckd_l', {'transfer.label': 'soft'}),
         ('separate', {'transfer.augment': False, 'transfer.reject': True, 'batch_size': 4}),
         ('ard', {'transfer.label': 'teacher'}),
+        ('cckd_t', {'transfer.name': 'kegnet', 'transfer.steps': 3}),
         ('kd', {'transfer.name': 'noise', 'transfer.steps': None, 'transfer.batch_size': None}),
     ],
 )

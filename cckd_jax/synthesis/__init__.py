@@ -7,6 +7,7 @@ from cckd_jax.synthesis.inputs import (
     NonFiniteSynthesis as NonFiniteSynthesis,
     make_input_optimizer as make_input_optimizer,
 )
+from cckd_jax.synthesis.kegnet import KEGNET
 from cckd_jax.synthesis.noise import NOISE
 from cckd_jax.synthesis.partial import Partial as Partial
 from cckd_jax.synthesis.system import Problem as Problem, Samples as Samples, System as System
@@ -24,7 +25,7 @@ from cckd_jax.synthesis.zskd import (
     impression_concentrations as impression_concentrations,
 )
 
-SYSTEMS: Mapping[str, System] = {'zskd': ZSKD, 'noise': NOISE}
+SYSTEMS: Mapping[str, System] = {'zskd': ZSKD, 'kegnet': KEGNET, 'noise': NOISE}
 
 
 def setting_types() -> dict[str, type]:

@@ -57,36 +57,36 @@ def make_input_optimizer(
         first_bad = jnp.where((first_bad < 0) & ~jnp.isfinite(value), count, first_bad)
         return images, opt_state, count + 1, value, first_bad
 
-    run = repeated(step, steps)
+    run = repeated(step)
 
     def optimise(constants: Any, images: chex.Array) -> tuple[chex.Array, chex.Array]:
         # A copy, because the images that the caller holds are donated otherwise.
         images = jnp.array(images)
         carry = (images, optimizer.init(images), jnp.int32(0), jnp.float32(0), jnp.int32(-1))
-        (images, _, _, value, first_bad) = run(constants, carry)
+        (images, _, _, value, first_bad) = run(constants, carry, steps)
         check_finite('the loss of the images', int(first_bad))
         return images, value
 
     return optimise
 
 
-def repeated(step: Callable[[Any, T], T], steps: int) -> Callable[[Any, T], T]:
-    """Returns `(constants, carry) -> carry`, which takes a number of steps and donates the carry.
+def repeated(step: Callable[[Any, T], T]) -> Callable[[Any, T, int], T]:
+    """Returns `(constants, carry, steps) -> carry`, which takes a number of steps and donates the carry.
 
     On accelerators it is one program. XLA:CPU runs convolutions inside a loop several times slower, so there each step
     is dispatched alone.
     """
-    one = jax.jit(step, donate_argnums=1)
-    scanned = jax.jit(
-        lambda constants, carry: jax.lax.fori_loop(0, steps, lambda _, carry: step(constants, carry), carry),
+    alone = jax.jit(step, donate_argnums=1)
+    looped = jax.jit(
+        lambda constants, carry, steps: jax.lax.fori_loop(0, steps, lambda _, carry: step(constants, carry), carry),
         donate_argnums=1,
     )
 
-    def run(constants: Any, carry: T) -> T:
+    def run(constants: Any, carry: T, steps: int) -> T:
         if jax.default_backend() != 'cpu':
-            return scanned(constants, carry)
+            return looped(constants, carry, steps)
         for _ in range(steps):
-            carry = one(constants, carry)
+            carry = alone(constants, carry)
         return carry
 
     return run
