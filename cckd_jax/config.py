@@ -131,7 +131,7 @@ def _default(hyperparameters: Mapping[str, type]) -> ConfigDict:
     config.transfer.scale = 1.0  # of its numbers of images and steps
     config.transfer.label = placeholder(str)  # nominal, soft or teacher; empty: the system's own
     config.transfer.reject = False  # leaves out samples whose label is not the teacher's class
-    config.transfer.augment = placeholder(bool)  # the transformations of ZSKD; empty: the system's own
+    config.transfer.augment = False  # shows samples under the transformations of ZSKD, which labels do not follow
     for name, kind in _transfer_settings().items():
         config.transfer[name] = placeholder(kind)
 

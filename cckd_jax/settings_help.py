@@ -60,7 +60,7 @@ SETTINGS: Mapping[str, str] = {
     'transfer.scale': 'Factor on the numbers of images and steps of the transfer set, for short runs.',
     'transfer.label': "Label of a transfer sample: nominal, soft or teacher. Empty: the system's first choice.",
     'transfer.reject': "Leaves out transfer samples whose label is not the teacher's class.",
-    'transfer.augment': "Shows transfer samples under random transformations. Empty: the system's own choice.",
+    'transfer.augment': 'Shows transfer samples under random transformations, which their labels do not follow.',
     'transfer.images': "Number of images in the transfer set. Empty: the system's own.",
     'transfer.steps': 'Optimisation steps for each batch of images.',
     'transfer.batch_size': 'Images that are optimised at a time.',

@@ -252,8 +252,10 @@ def _summary(results: Mapping[str, Any]) -> str:
 
 
 def _quoted(results: Mapping[str, Any]) -> Mapping[str, float]:
-    """The paper's numbers, if there is one teacher, trained on correct labels and clean images."""
+    """The paper's numbers, if there is one teacher, trained on correct labels and clean images, and no transfer set."""
     teacher = results['teacher']
+    if 'name' in results.get('transfer', {}):
+        return {}
     if isinstance(teacher['model'], list) or teacher['epsilon'] is not None or teacher['label_noise']:
         return {}
     if isinstance(results['student']['model'], list):

@@ -268,7 +268,9 @@ def create_optimizer(run: Run, learning_rate: float, steps: int) -> optax.Gradie
 def create_augmentation(run: Run) -> data.Augment | None:
     """The run's own augmentation, otherwise that of `config.augmentation`, or None."""
     augmentation = run.config.augmentation
-    return run.augment or data.augmentation(crop=augmentation.crop, flip=augmentation.flip, image_shape=run.dataset.image_shape)
+    return run.augment or data.augmentation(
+        crop=augmentation.crop, flip=augmentation.flip, image_shape=run.dataset.image_shape
+    )
 
 
 def network_key(seed: int, *, is_student: bool) -> jax.Array:

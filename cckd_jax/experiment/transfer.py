@@ -56,7 +56,7 @@ def check(config: ConfigDict, method: Method, teacher_configs: Sequence[ConfigDi
             f'{config.method} weighs training samples by their significance, which samples of transfer.name='
             f'{transfer.name} do not have; choose another method, such as cckd_t_reg'
         )
-    if _augments(config, system) and (config.augmentation.crop or config.augmentation.flip):
+    if transfer.augment and (config.augmentation.crop or config.augmentation.flip):
         raise InputError(
             'transfer.augment and augmentation.crop or augmentation.flip both change the images; set '
             '--config.transfer.augment=false'
@@ -119,7 +119,7 @@ def make(run: Run, teachers: Teachers) -> TransferSet | None:
 def in_place_of_training_set(run: Run, teachers: Teachers, transfer: TransferSet) -> tuple[Run, Teachers]:
     """A run whose training set is the transfer set, and its teachers with their outputs there."""
     config = run.config
-    augment = synthesis.augment if _augments(config, synthesis.SYSTEMS[config.transfer.name]) else None
+    augment = synthesis.augment if config.transfer.augment else None
     dataset = run.dataset._replace(train=transfer.split)
     outputs = TeacherOutputs(transfer.logits[:, None], teachers.outputs.test)
     return run._replace(dataset=dataset, augment=augment), teachers._replace(outputs=outputs)
@@ -136,7 +136,3 @@ def resolve(config: ConfigDict, system: System) -> dict[str, Any]:
 
 def _label(config: ConfigDict, system: System) -> str:
     return config.transfer.label or system.labels[0]
-
-
-def _augments(config: ConfigDict, system: System) -> bool:
-    return system.augment if config.transfer.augment is None else config.transfer.augment

@@ -57,7 +57,6 @@ class System:
       defaults: names and values of its settings under `config.transfer`; `images` is the number of samples.
       real_data: which real data it uses, apart from those that trained the teacher.
       labels: the sources of labels that it offers; the first is the default.
-      augment: whether images are transformed at random by default when the student sees them.
       check: raises InputError for a teacher's module that the system cannot use, or for images of a shape.
     """
 
@@ -65,5 +64,4 @@ class System:
     defaults: Mapping[str, Any]
     real_data: RealData = 'none'
     labels: tuple[str, ...] = ('teacher',)
-    augment: bool = False
     check: Callable[[nn.Module, tuple[int, int, int]], None] = lambda module, image_shape: None

@@ -176,6 +176,5 @@ ZSKD = System(
         'betas': (1.0, 0.1),
     },
     labels=('nominal', 'soft', 'teacher'),
-    augment=True,
     check=check_last_layer,
 )
