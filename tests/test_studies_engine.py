@@ -238,6 +238,18 @@ def test_a_finished_run_of_other_settings_is_rejected(runs, tmp_path):
     assert len(fake.ran) == 1
 
 
+def test_a_finished_run_that_is_older_than_a_setting_had_its_default(runs, tmp_path):
+    fake = runs()
+    study = dataclasses.replace(STUDY, jobs=lambda options: [job('digits/seed0/base', row='base')])
+    engine.run(study, {}, tmp_path, seeds=1, processes=1)
+    path = tmp_path / 'digits/seed0/base/config.json'
+    stored = json.loads(path.read_text())
+    del stored['transfer']
+    path.write_text(json.dumps(stored))
+    engine.run(study, {}, tmp_path, seeds=1, processes=1)
+    assert len(fake.ran) == 1
+
+
 def test_a_study_of_one_student_refuses_several(runs, tmp_path):
     fake = runs()
     jobs = lambda options: [job('digits/seed0/base', row='base', config=tiny_config(num_students=2))]

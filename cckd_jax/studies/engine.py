@@ -1,5 +1,6 @@
 """Runs a study: rejects what cannot work, executes what is missing, and writes the tables after every run."""
 
+import functools
 import json
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
@@ -163,8 +164,10 @@ def _evaluation_differs(job: Job, workdir: Path) -> bool:
       InputError: the run has other settings of its training.
     """
     differs = False
-    stored = flatten_dict(_read(workdir / job.name / 'config.json'), sep='.')
-    wanted = flatten_dict(settings.as_dict(job.config), sep='.')
+    flat = functools.partial(flatten_dict, sep='.')
+    # A setting that is younger than the run had its default value.
+    stored = flat(settings.as_dict(settings.default())) | flat(_read(workdir / job.name / 'config.json'))
+    wanted = flat(settings.as_dict(job.config))
     for name in sorted(stored.keys() | wanted.keys()):
         (before, now) = (stored.get(name), wanted.get(name))
         moved = str(now).startswith(f'{workdir}/') and str(before).endswith(str(now).removeprefix(str(workdir)))
