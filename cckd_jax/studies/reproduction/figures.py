@@ -50,7 +50,7 @@ def accuracy(path: Path, records: Sequence[Record], datasets: Sequence[str]) -> 
         axes.set_yticks(range(len(shown)), [cell.row for cell in shown])
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.set_xlim(limits(everything, margin=0.15))
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
         axes.set(xlabel='test accuracy, mean and 95 % interval', title=dataset)
     finish(drawing, path, drawing.axes)
