@@ -64,7 +64,7 @@ def train(partial):
         title='generator',
         key=jax.random.key(0),
         state=partial.load(),
-        save=partial.save,
+        save=lambda state, params, done: partial.save(state),
     )
 
 
@@ -87,7 +87,7 @@ def test_a_loss_that_becomes_nan_names_its_step_and_keeps_the_state_before_it():
             loss,
             title='generator',
             key=jax.random.key(0),
-            save=partial.save,
+            save=lambda state, params, done: partial.save(state),
         )
     assert partial.saves == 1
     assert float(partial.state['0']) == pytest.approx(-0.5, abs=1e-3)

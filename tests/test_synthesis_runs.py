@@ -8,7 +8,7 @@ from helpers import digits_config, optimised, tiny_config
 
 from cckd_jax import experiment, models, synthesis
 from cckd_jax.errors import InputError
-from cckd_jax.synthesis import zskd
+from cckd_jax.synthesis import last_layer, zskd
 
 # Impressions of a few seconds.
 SMALL = {'transfer.name': 'zskd', 'transfer.images': 400, 'transfer.steps': 50, 'transfer.batch_size': 200}
@@ -147,4 +147,4 @@ class EndsWithRelu(models.Classifier):
 
 def test_a_teacher_without_a_last_dense_layer_is_refused():
     with pytest.raises(InputError, match='EndsWithRelu ends with tanh; use a network that ends with a Dense layer'):
-        zskd.check_last_layer(EndsWithRelu(num_classes=2), (2, 2, 1))
+        last_layer.check(EndsWithRelu(num_classes=2), (2, 2, 1))

@@ -10,6 +10,7 @@ from cckd_jax.models.base import (
     LogitsFn as LogitsFn,
     Network as Network,
     TrainMode as TrainMode,
+    apply_layers as apply_layers,
     find_rule as find_rule,
     init as init,
     layer_name as layer_name,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from cckd_jax.synthesis.dafl import DAFL
 from cckd_jax.synthesis.inputs import (
     NonFiniteSynthesis as NonFiniteSynthesis,
     make_input_optimizer as make_input_optimizer,
@@ -25,7 +26,7 @@ from cckd_jax.synthesis.zskd import (
     impression_concentrations as impression_concentrations,
 )
 
-SYSTEMS: Mapping[str, System] = {'zskd': ZSKD, 'kegnet': KEGNET, 'noise': NOISE}
+SYSTEMS: Mapping[str, System] = {'zskd': ZSKD, 'kegnet': KEGNET, 'dafl': DAFL, 'noise': NOISE}
 
 
 def setting_types() -> dict[str, type]:

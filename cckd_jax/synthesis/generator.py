@@ -49,7 +49,7 @@ def train_generator(
     title: str,
     key: chex.PRNGKey,
     state: Any = None,
-    save: Callable[[Any], None] = lambda state: None,
+    save: Callable[[Any, Any, int], None] = lambda state, params, done: None,
 ) -> Any:
     """Trains the parameters of a generator for `steps` of the problem's settings.
 
@@ -60,7 +60,7 @@ def train_generator(
       title: label of the progress bar.
       key: typed PRNG key of all steps.
       state: what `save` received last in an interrupted run, or None.
-      save: receives the state, of dicts and arrays, after every few steps.
+      save: receives the state, of dicts and arrays, the parameters and the number of steps so far, after every few.
 
     Returns:
       The trained parameters.
@@ -88,7 +88,8 @@ def train_generator(
     for start in progress(range(int(carry[2]), steps, _CHUNK), title, f'{_CHUNK} steps'):
         carry = run(problem.teacher.variables, carry, min(_CHUNK, steps - start))
         check_finite(f'the loss or gradient of the {title}', int(carry[3]))
-        save({str(index): np.asarray(leaf) for index, leaf in enumerate(jax.tree.leaves(carry))})
+        state = {str(index): np.asarray(leaf) for index, leaf in enumerate(jax.tree.leaves(carry))}
+        save(state, carry[0], int(carry[2]))
     return carry[0]
 
 

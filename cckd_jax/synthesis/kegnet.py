@@ -162,7 +162,7 @@ def generate(problem: Problem) -> Samples:
         title='generator',
         key=train_key,
         state=problem.partial.load(),
-        save=problem.partial.save,
+        save=lambda state, params, done: problem.partial.save(state),
     )
     images, (labels, _) = sample(draw, params, sample_key, settings['images'], size)
     return Samples(images, labels.astype(np.int32))

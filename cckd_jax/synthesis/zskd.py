@@ -9,10 +9,7 @@ moments, and beta scales the concentrations after they are normalized, as in the
 the normalization comes last and cancels beta.
 """
 
-from typing import Any
-
 import chex
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +17,8 @@ import numpy as np
 from cckd_jax import losses
 from cckd_jax.checks import check_positive
 from cckd_jax.errors import InputError
-from cckd_jax.models import Classifier, Network, layer_name
+from cckd_jax.models import Network
+from cckd_jax.synthesis import last_layer
 from cckd_jax.synthesis.inputs import make_input_optimizer, progress, to_pixels
 from cckd_jax.synthesis.system import Problem, Samples, System
 
@@ -114,35 +112,12 @@ def draw_targets(
     return labels, np.asarray(jax.random.dirichlet(key, concentrations), np.float32)
 
 
-def last_kernel(network: Network) -> chex.Array:
-    """The kernel `[F, C]` of a network's last layer."""
-    kernel: chex.Array = network.module.apply(
-        network.variables, method=lambda module: module.classifier()[-1].variables['params']['kernel']
-    )
-    return kernel
-
-
-def check_last_layer(module: nn.Module, image_shape: tuple[int, int, int]) -> None:
-    """Raises InputError for a network whose last layer is not known or not dense."""
-    if not isinstance(module, Classifier):
-        raise InputError(
-            f'zskd reads the kernel of the last dense layer, and {type(module).__name__} has no list of layers; derive '
-            'it from cckd_jax.models.Classifier, or set --config.transfer.name=noise'
-        )
-    last: Any = module.apply({}, method=lambda module: module.classifier()[-1])
-    if not isinstance(last, nn.Dense):
-        raise InputError(
-            f'zskd reads the kernel of the last dense layer, and {type(module).__name__} ends with {layer_name(last)}; '
-            'use a network that ends with a Dense layer, or set --config.transfer.name=noise'
-        )
-
-
 def generate(problem: Problem) -> Samples:
     """Data impressions, batch by batch."""
     settings = problem.settings
     (key, noise_key) = jax.random.split(problem.key)
     (count, size) = (settings['images'], min(settings['batch_size'], settings['images']))
-    similarity = class_similarity(last_kernel(problem.teacher))
+    similarity = class_similarity(last_layer.kernel(problem.teacher))
     (labels, targets) = draw_targets(key, similarity, tuple(settings['betas']), count)
     module, temperature = problem.teacher.module, settings['temperature']
 
@@ -176,5 +151,5 @@ ZSKD = System(
         'betas': (1.0, 0.1),
     },
     labels=('nominal', 'soft', 'teacher'),
-    check=check_last_layer,
+    check=last_layer.check,
 )
