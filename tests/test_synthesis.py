@@ -147,7 +147,8 @@ def test_where_labels_come_from(source, reject, labels, kept):
     images = np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1)
     logits = np.float32([[9, 0, 0], [0, 0, 9], [0, 0, 9]])
     targets = np.float32([[0.2, 0.8, 0], [0, 0.1, 0.9], [0, 0, 1]])
-    transfer = synthesis.label_samples(images, logits, np.int32([0, 1, 2]), targets, source=source, reject=reject)
+    samples = synthesis.Samples(images, np.int32([0, 1, 2]), targets)
+    transfer = synthesis.label_samples(samples, logits, source=source, reject=reject)
     assert transfer.labels.tolist() == labels
     assert transfer.images.ravel().tolist() == kept
     assert transfer.rejected == 3 - len(kept)
@@ -156,10 +157,9 @@ def test_where_labels_come_from(source, reject, labels, kept):
 
 
 def test_rejecting_every_sample_is_an_error():
+    samples = synthesis.Samples(np.zeros((1, 1, 1, 1), np.uint8), np.int32([1]))
     with pytest.raises(InputError, match='classifies no sample as the class it was made for'):
-        synthesis.label_samples(
-            np.zeros((1, 1, 1, 1), np.uint8), np.float32([[1, 0]]), np.int32([1]), None, source='nominal', reject=True
-        )
+        synthesis.label_samples(samples, np.float32([[1, 0]]), source='nominal', reject=True)
 
 
 def test_losses_of_a_certain_distribution_are_those_of_its_class():

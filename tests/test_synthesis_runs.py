@@ -105,11 +105,9 @@ def test_an_interrupted_synthesis_goes_on_and_gives_the_same_set(tmp_path, one_d
 
 
 def test_a_stored_set_of_other_settings_is_refused(tmp_path):
-    transfer = synthesis.TransferSet(
-        np.zeros((1, 2, 2, 1), np.uint8), np.zeros(1, np.int32), np.zeros((1, 2), np.float32), None, 1.0, 0
-    )
-    synthesis.save(tmp_path / 'set.npz', transfer, 'a')
-    assert synthesis.load(tmp_path / 'set.npz', 'a').targets is None
+    samples, logits = synthesis.Samples(np.zeros((1, 2, 2, 1), np.uint8), np.zeros(1, np.int32)), np.zeros((1, 2))
+    synthesis.save(tmp_path / 'set.npz', samples, logits, 'a')
+    assert synthesis.load(tmp_path / 'set.npz', 'a')[0].targets is None
     with pytest.raises(InputError, match='made with other teacher weights or settings; delete it'):
         synthesis.load(tmp_path / 'set.npz', 'b')
 

@@ -83,11 +83,11 @@ def make(run: Run, teachers: Teachers) -> TransferSet | None:
     values = resolve(config, system)
     (teacher,) = teachers.networks
     assert teacher is not None  # `check` refuses teachers without a network
-    facts = repr([config.transfer.name, sorted(values.items()), _label(config, system), config.transfer.reject])
+    facts = repr([config.transfer.name, sorted(values.items())])
     key = digest(teacher.network.variables, np.array([facts.encode(), str(config.seed).encode()]))
     path = run.workdir / 'transfer_set.npz'
     if path.exists():
-        transfer = synthesis.load(path, key)
+        (samples, logits) = synthesis.load(path, key)
     else:
         log(f'{config.transfer.name}: making {values["images"]:,} images without the training set')
         partial = synthesis.Partial(run.workdir / 'transfer_partial.npz', key, config.save_seconds)
@@ -97,16 +97,9 @@ def make(run: Run, teachers: Teachers) -> TransferSet | None:
         )
         samples = system.generate(problem)
         logits = evaluation.predict(teacher.network, samples.images, devices=run.devices)
-        transfer = synthesis.label_samples(
-            samples.images,
-            logits,
-            samples.labels,
-            samples.targets,
-            source=_label(config, system),
-            reject=config.transfer.reject,
-        )
-        synthesis.save(path, transfer, key)
+        synthesis.save(path, samples, logits, key)
         partial.remove()
+    transfer = synthesis.label_samples(samples, logits, source=_label(config, system), reject=config.transfer.reject)
     if config.batch_size > len(transfer.images):
         raise InputError(
             f'batch_size={config.batch_size} is larger than the {len(transfer.images)} samples of the transfer set; '

@@ -10,11 +10,12 @@ from cckd_jax import cli
 from cckd_jax.errors import InputError
 from cckd_jax.imports import resolve
 from cckd_jax.paths import expand
-from cckd_jax.studies import convergence, engine, faithful, peers, seeds, significance, teachers
+from cckd_jax.studies import convergence, data_free, engine, faithful, peers, seeds, significance, teachers
 from cckd_jax.studies.jobs import parse_shard
 from cckd_jax.studies.study import Study
 
-STUDIES = {study.STUDY.name: study.STUDY for study in (significance, teachers, faithful, peers, convergence, seeds)}
+_MODULES = (significance, teachers, faithful, peers, convergence, data_free, seeds)
+STUDIES = {study.STUDY.name: study.STUDY for study in _MODULES}
 
 USAGE = """Run a study: many runs, a table of means with 95 % confidence intervals, and a figure.
 

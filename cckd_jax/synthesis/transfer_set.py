@@ -8,6 +8,7 @@ import numpy as np
 from cckd_jax import io
 from cckd_jax.data import Split
 from cckd_jax.errors import InputError
+from cckd_jax.synthesis.system import Samples
 
 LABELS = ('nominal', 'soft', 'teacher')
 
@@ -38,10 +39,8 @@ class TransferSet(NamedTuple):
 
 
 def label_samples(
-    images: np.ndarray,
+    samples: Samples,
     logits: np.ndarray,
-    labels: np.ndarray | None,
-    targets: np.ndarray | None,
     *,
     source: str,
     reject: bool,
@@ -49,11 +48,10 @@ def label_samples(
     """Gives samples their labels, and leaves out those whose label is not the teacher's class.
 
     Args:
-      images: uint8 `[N, H, W, C]`.
+      samples: what a system made.
       logits: float32 `[N, C]`, the teacher's.
-      labels: int32 `[N]`, the class that each image was made for, or None.
-      targets: float32 `[N, C]`, the distribution that each image was made for, or None.
-      source: `nominal` for `labels`, `soft` for `targets`, `teacher` for the teacher's class.
+      source: `nominal` for the class that an image was made for, `soft` for its distribution, `teacher` for the
+        teacher's class.
       reject: whether to leave out samples whose label is not the teacher's class. The label of a soft target is its
         largest entry.
 
@@ -64,10 +62,11 @@ def label_samples(
       InputError: no sample is left.
 
     >>> logits = np.float32([[2, 0], [0, 1]])
-    >>> images, classes = np.zeros((2, 1, 1, 1), np.uint8), np.int32([0, 0])
-    >>> label_samples(images, logits, classes, None, source='nominal', reject=True).labels.tolist()
+    >>> samples = Samples(np.zeros((2, 1, 1, 1), np.uint8), labels=np.int32([0, 0]))
+    >>> label_samples(samples, logits, source='nominal', reject=True).labels.tolist()
     [0]
     """
+    (images, labels, targets) = samples
     teacher = logits.argmax(-1).astype(np.int32)
     chosen = {'nominal': labels, 'soft': None if targets is None else targets.argmax(-1), 'teacher': teacher}[source]
     if chosen is None:
@@ -89,20 +88,21 @@ def label_samples(
     )
 
 
-def save(path: Path, transfer: TransferSet, key: str) -> None:
-    """Writes a transfer set atomically.
+def save(path: Path, samples: Samples, logits: np.ndarray, key: str) -> None:
+    """Writes samples with the teacher's outputs atomically. Their labels are chosen when they are read.
 
     Args:
       path: of the `.npz`.
-      transfer: the set.
-      key: a digest of everything that it depends on.
+      samples: what a system made.
+      logits: float32 `[N, C]`, the teacher's.
+      key: a digest of everything that they depend on.
     """
-    arrays = {name: np.asarray(value) for name, value in transfer._asdict().items() if value is not None}
-    io.save_arrays(path, key=np.array(key), **arrays)
+    arrays = {name: value for name, value in samples._asdict().items() if value is not None}
+    io.save_arrays(path, key=np.array(key), logits=logits, **arrays)
 
 
-def load(path: Path, key: str) -> TransferSet:
-    """Reads a transfer set.
+def load(path: Path, key: str) -> tuple[Samples, np.ndarray]:
+    """Reads samples and the teacher's outputs.
 
     Raises:
       InputError: the file is damaged, or depends on something else.
@@ -114,13 +114,6 @@ def load(path: Path, key: str) -> TransferSet:
         raise InputError(f'{error}; {remedy}') from None
     if str(arrays.pop('key', None)) != key:
         raise InputError(f'{path} was made with other teacher weights or settings; {remedy}')
-    if arrays.keys() | {'targets'} != set(TransferSet._fields):
+    if not {'images', 'logits'} <= arrays.keys() <= {'logits', *Samples._fields}:
         raise InputError(f'{path} is incomplete; {remedy}')
-    return TransferSet(
-        arrays['images'],
-        arrays['labels'],
-        arrays['logits'],
-        arrays.get('targets'),
-        float(arrays['agreement']),
-        int(arrays['rejected']),
-    )
+    return Samples(arrays['images'], arrays.get('labels'), arrays.get('targets')), arrays['logits']

@@ -1,0 +1,188 @@
+"""The study of distillation without the data: methods of one teacher on transfer sets, beside noise and real images.
+
+For each config and seed, all runs share the teacher and the student alone, and those of one system its samples.
+"""
+
+import functools
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from cckd_jax.errors import lookup
+from cckd_jax.report import style
+from cckd_jax.studies import figures
+from cckd_jax.studies.jobs import Job, override, restore_networks
+from cckd_jax.studies.study import Column, Measures, Option, Options, Study
+
+_REAL = 'real'
+# What the student learns from: values of `config.transfer` by name.
+_SAMPLES: Mapping[str, Mapping[str, Any]] = {
+    _REAL: {'name': None},
+    'noise': {'name': 'noise'},
+    'zskd': {'name': 'zskd'},
+    'zskd_soft': {'name': 'zskd', 'label': 'soft'},
+    'zskd_reject': {'name': 'zskd', 'reject': True},
+    'kegnet': {'name': 'kegnet'},
+    'dafl': {'name': 'dafl'},
+}
+# Settings of the systems, unless the config has others. For CPUs, the generator of dafl has a quarter of the published
+# width, of the batch and of the steps.
+_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    'zskd': {'batch_size': 500, 'learning_rate': 0.05},
+    'dafl': {'width': 32, 'batch_size': 128, 'steps': 6000},
+}
+# Images of a row in the figure of samples.
+_GRID = 10
+
+
+def jobs(options: Options) -> Iterator[Job]:
+    """The runs: the first of a seed trains the teacher and the student alone, the first of a system makes its samples.
+
+    With `transfer.scale` below 1, students on real images train for as many epochs less, because there are as many more
+    images.
+
+    Raises:
+      InputError: there are no such samples.
+    """
+    for seed, dataset, config in options.groups():
+        shared: dict[str, Any] = {'seed': seed, 'evaluate.transfer_attack': False}
+        base: tuple[str, ...] = ()
+        makers: dict[str, str] = {}
+        for samples in dict.fromkeys(options.values['samples']):
+            transfer = lookup(_SAMPLES, samples, 'samples')
+            defaults = _DEFAULTS.get(transfer['name'], {})
+            own = {name: value for name, value in defaults.items() if config.transfer[name] is None}
+            values = {f'transfer.{name}': value for name, value in {**transfer, **own}.items()}
+            if samples == _REAL:
+                values['student.epochs'] = max(1, round(config.student.epochs * config.transfer.scale))
+            for row in options.rows:
+                name = f'{dataset}/seed{seed}/{samples}/{row}'
+                run_config = override(config, {**values, **shared, 'method': row})
+                system = run_config.transfer.name
+                maker = name if system is None else makers.setdefault(system, name)
+                needs = tuple(dict.fromkeys((*base, *([] if maker == name else [maker]))))
+                prepare = None
+                if maker != name:
+                    files = [options.workdir / run / 'transfer_set.npz' for run in (maker, name)]
+                    prepare = functools.partial(_copy, *files)
+                yield Job(name, run_config, dataset, row, seed, samples, needs, prepare)
+                if not base:
+                    base = (name,)
+                    shared |= restore_networks(config, options.workdir / name, baseline='separate')
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def measures(job: Job, results: Mapping[str, Any]) -> Measures:
+    """Accuracy of the student, what its gate kept, its rates on the real training set, and facts of the samples."""
+    (student, transfer) = (results['student'], results['transfer'])
+    confidence = transfer.get('confidence', {})
+    return {
+        job.row: {
+            'test_accuracy': student['test_accuracy'],
+            **{name: student[name] for name in ('share_used', 'samples_used', 'success_rate', 'failure_rate')},
+            'agreement': transfer.get('agreement'),
+            'images': transfer.get('images'),
+            'confidence': confidence.get('transfer_set'),
+            'real_confidence': confidence.get('training_set'),
+            'teacher': results['teacher']['test_accuracy'],
+            'alone': results['separate']['test_accuracy'],
+        }
+    }
+
+
+def figure(path: Path, summary: Mapping[str, Any]) -> None:
+    """Draws the accuracy of the student by samples and method, a panel for each data set and a dot for each seed.
+
+    Args:
+      path: of the PNG.
+      summary: the content of `study.json`.
+    """
+    names = figures.datasets(summary)
+    levels = list(dict.fromkeys(row['level'] for row in summary['rows']))
+    rows = list(dict.fromkeys(row['row'] for row in summary['rows']))
+    drawing = Figure(figsize=(5.6 * len(names), 0.6 * len(levels) + 1.4), layout='constrained')
+    for axes, dataset in zip(drawing.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        runs = figures.select(summary, 'runs', dataset)
+        for index, row in enumerate(rows):
+            own = [run for run in runs if run['row'] == row]
+            heights = [levels.index(run['level']) + (index - (len(rows) - 1) / 2) * 0.15 for run in own]
+            color = style.STUDENT_COLORS[index % len(style.STUDENT_COLORS)]
+            axes.plot([run['test_accuracy'] for run in own], heights, 'o', ms=5, color=color, label=row)
+        axes.axvline(runs[0]['teacher'], color=style.color('teacher'), lw=1, label='teacher')
+        axes.set_yticks(range(len(levels)), levels)
+        axes.set_ylim(len(levels) - 0.5, -0.5)
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.set(xlabel='test accuracy', title=dataset)
+    figures.finish(drawing, path, drawing.axes[:1])
+
+
+def export(workdir: Path, summary: Mapping[str, Any]) -> None:
+    """Draws `samples.png`: for each data set and samples a row of images, from the first run of each.
+
+    Args:
+      workdir: of the study.
+      summary: the content of `study.json`.
+    """
+    first: dict[tuple[str, str], str] = {}
+    for run in summary['runs']:
+        if run['images'] is not None:
+            first.setdefault((run['dataset'], run['level']), run['run'])
+    if not first:
+        return
+    drawing = Figure(figsize=(0.8 * _GRID + 1, 0.85 * len(first)), layout='constrained')
+    for axes, ((dataset, level), run) in zip(
+        drawing.subplots(len(first), 1, squeeze=False)[:, 0], first.items(), strict=True
+    ):
+        with np.load(workdir / run / 'evaluation' / 'transfer_set.npz') as stored:
+            (images, labels) = (stored['images'], stored['labels'])
+        # One image of each class, as far as there are.
+        chosen = np.unique(labels, return_index=True)[1][:_GRID]
+        axes.imshow(style.displayed(np.concatenate(images[chosen] / 255, axis=1)), cmap='gray', vmin=0, vmax=1)
+        axes.set_title(f'{dataset}: {level}', fontsize=8, loc='left')
+        axes.axis('off')
+    style.save(drawing, workdir / 'samples.png')
+
+
+STUDY = Study(
+    name='data_free',
+    description=(
+        'Students that learn from samples made without the training set, from noise, or from the `real` training set. '
+        '`zskd` labels its images with the class that they were made for, `zskd_soft` with their distribution, and '
+        '`zskd_reject` leaves out those that the teacher classifies otherwise. Success and failure rate are over the '
+        'real training set.'
+    ),
+    jobs=jobs,
+    measures=measures,
+    columns={
+        'test_accuracy': Column('student', percent=True, digits=2, compared=True),
+        'share_used': Column('samples used', percent=True, digits=2, interval=False),
+        'success_rate': Column('success rate', digits=3),
+        'failure_rate': Column('failure rate', digits=4),
+        'agreement': Column("label is the teacher's class", percent=True, digits=1, interval=False),
+        'confidence': Column('confidence', digits=3, interval=False),
+        'images': Column('images', digits=0, interval=False),
+        'teacher': Column('teacher', percent=True, digits=2, interval=False),
+        'alone': Column('student alone', percent=True, digits=2, interval=False),
+    },
+    figure=figure,
+    configs=('mnist_lenet',),
+    rows=('teacher_only', 'kd', 'cckd_l', 'cckd_t', 'cckd_t_reg'),
+    default_rows=('kd', 'cckd_l', 'cckd_t', 'cckd_t_reg'),
+    level='samples',
+    options={
+        'samples': Option(tuple(_SAMPLES), 'what students learn from'),
+        'steps': Option(
+            (), 'optimisation steps by system, such as zskd:300,dafl:2000; those of the systems unless given'
+        ),
+    },
+    export=export,
+)
