@@ -35,20 +35,20 @@ WITHOUT_EFFECT = ('dataset.data_dir', 'save_seconds', 'feature_cache_gib')
 
 def default() -> ConfigDict:
     """The CCKD paper's settings; an empty placeholder leaves the value to the method's row."""
-    return _default(_built_in_hyperparameters())
+    return _default(_built_in_hyperparameters(), _transfer_settings())
 
 
 def default_without_hyperparameters() -> ConfigDict:
-    """`default()` without the hyper-parameters of methods and gates, which takes no import of JAX.
+    """`default()` without the settings of methods, gates and transfer sets, which takes no import of JAX.
 
     >>> config = default_without_hyperparameters()
     >>> config.batch_size, 'temperature' in config
     (512, False)
     """
-    return _default({})
+    return _default({}, {})
 
 
-def _default(hyperparameters: Mapping[str, type]) -> ConfigDict:
+def _default(hyperparameters: Mapping[str, type], transfer: Mapping[str, type]) -> ConfigDict:
     config = ConfigDict()
     config.method = 'cckd_t_reg'
     config.seed = 0
@@ -132,7 +132,7 @@ def _default(hyperparameters: Mapping[str, type]) -> ConfigDict:
     config.transfer.label = placeholder(str)  # nominal, soft or teacher; empty: the system's own
     config.transfer.reject = False  # leaves out samples whose label is not the teacher's class
     config.transfer.augment = False  # shows samples under the transformations of ZSKD, which labels do not follow
-    for name, kind in _transfer_settings().items():
+    for name, kind in transfer.items():
         config.transfer[name] = placeholder(kind)
 
     config.optimizer = ConfigDict()
