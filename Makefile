@@ -5,7 +5,7 @@ PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check --constrain
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 STAMP := $(VENV)/python$(VERSION)
 
-.PHONY: demo test golden readme clean
+.PHONY: demo test docs golden readme clean
 
 # Distil on the embedded digits: no data to fetch, a minute on two cores.
 demo: $(STAMP)-run
@@ -15,6 +15,11 @@ demo: $(STAMP)-run
 # Files start in the order of their names: ordered by their number of tests, a file with one long test would start last.
 test: $(STAMP)-test
 	$(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+
+# The site, in build/docs; a warning is an error. The build runs the tour.
+docs: $(STAMP)-docs
+	$(VENV)/bin/python -m sphinx -W --keep-going -c docs -d build/doctrees . build/docs
+	@echo "Open build/docs/index.html."
 
 # Only after a change that is meant to change numbers.
 golden: $(STAMP)-test
@@ -41,5 +46,9 @@ $(STAMP)-test: $(STAMP) setup.py constraints.txt
 	$(PIP) --editable '.[test]'
 	touch $@ $(STAMP)-run
 
+$(STAMP)-docs: $(STAMP) setup.py constraints.txt
+	$(PIP) --editable '.[docs]'
+	touch $@ $(STAMP)-run
+
 clean:
-	rm -rf $(VENV) runs *.egg-info
+	rm -rf $(VENV) runs build *.egg-info

@@ -12,6 +12,7 @@ VERSION = re.search(
 )
 # flatbuffers serialises the programs of `jax.export`.
 EXPORT = ['flatbuffers>=24.3.25', 'onnx>=1.17', 'onnxruntime>=1.20', 'safetensors>=0.5']
+DOCS = ['furo>=2025.9', 'jupytext>=1.17', 'myst-nb>=1.3', 'sphinx>=8.2']
 
 setup(
     name='cckd-jax',
@@ -46,10 +47,12 @@ setup(
     ],
     extras_require={
         'cuda': ['jax[cuda]>=0.10'],
+        'docs': [*EXPORT, *DOCS],
         'export': EXPORT,
         'peer': ['torch>=2.6'],
         'prepare': ['tensorflow>=2.18'],
         'test': [
+            *DOCS,
             *EXPORT,
             'filelock>=3.16',
             'foolbox>=3.3.4',
