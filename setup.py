@@ -33,6 +33,7 @@ setup(
         'flax>=0.12',
         'importlib_resources>=6.5',  # tensorflow-datasets imports it and does not declare it
         'jax>=0.10',
+        'markdown-it-py>=3.0',  # report.html
         'matplotlib>=3.9',
         'ml_collections>=1.1',
         'numpy>=2.0',

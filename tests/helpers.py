@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import functools
+import re
+from html.parser import HTMLParser
 
 import flax.linen as nn
 import jax
@@ -244,3 +246,40 @@ def tiny_config(**fields):
         'attack.samples': 16,
     }
     return digits_config(**{**tiny, **fields})
+
+
+_VOID = {'meta', 'img', 'br', 'hr', 'link', 'input', 'source'}
+
+
+class Page(HTMLParser):
+    """Collects tags, and refuses ones that are not closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags = [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in _VOID:
+            assert self.open.pop() == tag
+
+    def all(self, name):
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+
+def check_report(workdir):
+    """The page of a run holds all sections, tables and figures of `report.md`, and loads nothing."""
+    text = (workdir / 'report.md').read_text(encoding='utf-8')
+    tags = Page((workdir / 'report.html').read_text(encoding='utf-8'))
+    assert len(tags.all('table')) == len(re.findall(r'^\|(?:---\|)+$', text, re.MULTILINE)) > 1
+    images = re.findall(r'^!\[(.*)\]', text, re.MULTILINE)
+    assert [image['alt'] for image in tags.all('img')] == images
+    assert all(image['src'].startswith('data:image/png;base64,iVBOR') for image in tags.all('img'))
+    assert len(tags.all('h2')) == len(re.findall('^## ', text, re.MULTILINE))
+    assert not [attributes for _, attributes in tags.tags if attributes.get('src', 'data:')[:5] != 'data:']

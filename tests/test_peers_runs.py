@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import assert_trees_equal, tiny_config
+from helpers import assert_trees_equal, check_report, tiny_config
 from test_loop import final_state, untimed
 from test_resume import ROOT, said, wait_for_rows
 
@@ -100,6 +100,7 @@ def test_every_student_has_a_folder_and_an_entry(peers):
     agreement = np.array(section['agreement'])
     assert (np.diag(agreement) == 1).all()
     np.testing.assert_array_equal(agreement, agreement.T)
+    check_report(peers)
     report = (peers / 'report.md').read_text()
     assert '## Students that trained together' in report
     assert f'| best on validation: student {best["index"]} |' in report

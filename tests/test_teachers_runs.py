@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers import assert_trees_equal, digits_config
+from helpers import assert_trees_equal, check_report, digits_config
 from test_loop import final_state, untimed
 
 from cckd_jax import config as settings, experiment
@@ -108,6 +108,7 @@ def test_the_worst_teacher_counts_least_and_the_report_says_so(noisy, digits):
     assert f'| 7 | {found["logits"]["by_class"][7][0]:.3f} |' in report
     assert (noisy / 'figures' / 'teacher_weights.png').read_bytes().startswith(b'\x89PNG')
     assert 'figures/teacher_weights.png' in report
+    check_report(noisy)
 
 
 def test_an_interrupted_run_of_several_teachers_resumes(noisy, tmp_path, trained, one_device, capsys):

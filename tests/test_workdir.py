@@ -31,7 +31,14 @@ def test_a_damaged_config_is_refused(tmp_path, content):
     'name',
     [
         *('teacher', 'teacher_2', 'student', 'separate', 'figures', 'student/checkpoints', 'config.json/'),
-        *('results.json/', 'report.md/', 'teacher_outputs.npz/', 'significance.npz/', 'teacher/metrics.jsonl/'),
+        *(
+            'results.json/',
+            'report.md/',
+            'report.html/',
+            'teacher_outputs.npz/',
+            'significance.npz/',
+            'teacher/metrics.jsonl/',
+        ),
     ],
 )
 def test_an_entry_of_the_wrong_kind_is_refused(tmp_path, name):

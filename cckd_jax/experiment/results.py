@@ -12,7 +12,7 @@ from cckd_jax.evaluators import FinishedRun, Results
 from cckd_jax.evaluators.accuracy import epochs_text
 from cckd_jax.io import write_json, write_text
 from cckd_jax.paths import expand
-from cckd_jax.report import markdown
+from cckd_jax.report import html, markdown
 
 
 def measure(run: FinishedRun) -> Results:
@@ -45,7 +45,7 @@ def measure(run: FinishedRun) -> Results:
 
 
 def write_report(workdir: str | Path, results: Results | None = None) -> Path:
-    """Writes `report.md` and the figures of a finished run, from files of its run directory alone.
+    """Writes `report.md`, `report.html` and the figures of a finished run, from files of its run directory alone.
 
     Args:
       workdir: the run directory.
@@ -75,8 +75,11 @@ def write_report(workdir: str | Path, results: Results | None = None) -> Path:
                 evaluator.figure(folder, section)
             text.append(evaluator.table(section).strip())
     text.append(_settings(results))
+    report = '\n\n'.join(section for section in text if section) + '\n'
+    write_text(folder / 'report.html', html.render(report, folder, numbers=_main_numbers(results)))
+    # The last file of a run: a run with `report.md` is complete.
     path = folder / 'report.md'
-    write_text(path, '\n\n'.join(section for section in text if section) + '\n')
+    write_text(path, report)
     return path
 
 
@@ -117,6 +120,19 @@ def _facts(run: FinishedRun) -> dict[str, Any]:
             'batch_size': config.batch_size,
         },
     }
+
+
+def _main_numbers(results: Mapping[str, Any]) -> dict[str, str]:
+    (student, teacher) = (results['student'], results['teacher'])
+    of_student = 'of the students' if isinstance(student['model'], list) else 'of the student'
+    of_teacher = 'of the teachers' if isinstance(teacher['model'], list) else 'of the teacher'
+    numbers = {
+        f'test accuracy {of_student}': markdown.cell(student['test_accuracy'], '.2%'),
+        'of the student trained alone': markdown.cell(results['separate']['test_accuracy'], '.2%', missing=''),
+        of_teacher: markdown.cell(teacher['test_accuracy'], '.2%', missing=''),
+        f'of the presentations trained {of_student[3:]}': markdown.cell(student['share_used'], '.2%'),
+    }
+    return {label: number for label, number in numbers.items() if number}
 
 
 def _settings(results: Mapping[str, Any]) -> str:

@@ -256,7 +256,8 @@ def _open(config: ConfigDict, workdir: Path, devices: list[jax.Device]) -> Run:
 def _record_settings(run: Run, method: Method, pretrained: Pretrained) -> None:
     """Writes the config into the workdir, and warns of settings without effect."""
     # A report of other settings must not count as a finished run of the current settings.
-    (run.workdir / 'report.md').unlink(missing_ok=True)
+    for name in ('report.md', 'report.html'):
+        (run.workdir / name).unlink(missing_ok=True)
     write_json(run.workdir / 'config.json', settings.as_dict(run.config))
     _warn_of_ramp('student', method, run.config.student.epochs, '--config.ramp')
     names = network_names('teacher', len(run.teachers))

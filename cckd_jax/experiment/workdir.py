@@ -17,7 +17,10 @@ from cckd_jax.errors import InputError
 
 _FOLDERS = re.compile(r'(teacher|student)(_\d+)?|separate|evaluation|figures')
 _FOLDERS_OF_NETWORK = ('checkpoints',)
-_FILES = ('config.json', 'results.json', 'report.md', 'teacher_outputs.npz', 'significance.npz', 'transfer_set.npz')
+_FILES = (
+    *('config.json', 'results.json', 'report.md', 'report.html'),
+    *('teacher_outputs.npz', 'significance.npz', 'transfer_set.npz'),
+)
 _FILES_OF_NETWORK = ('metrics.jsonl',)
 
 
