@@ -3,7 +3,7 @@
 import pytest
 from helpers import Page, check_report
 
-from cckd_jax.report import html
+from cckd_jax.report import curves, html
 
 PNG = b'\x89PNG\r\n\x1a\n'
 TEXT = """\
@@ -57,3 +57,32 @@ def test_the_text_is_escaped(page):
 
 def test_the_page_of_a_run_shows_what_its_markdown_shows(trained):
     check_report(trained)
+
+
+def test_the_curves_hold_the_values_of_each_epoch():
+    rows = [{'epoch': 0, 'train_accuracy': 0.5, 'loss': 4.0}, {'epoch': 1, 'train_accuracy': 0.75, 'loss': None}]
+    tags = Page(curves.render({'teacher': rows[:1], 'student_1': rows, 'separate': []}))
+    assert [(line['data-network'], line['data-values']) for line in tags.all('polyline')] == [
+        ('teacher', '[[1, 0.5]]'),
+        ('student_1', '[[1, 0.5], [2, 0.75]]'),
+        ('teacher', '[[1, 4.0]]'),
+        ('student_1', '[[1, 4.0]]'),
+    ]
+    # The area of the lines: from 46 to 350, and from 200 up to 10.
+    assert tags.all('polyline')[1]['points'] == '46.0,200.0 350.0,10.0'
+    assert [button['data-network'] for button in tags.all('button')] == ['teacher', 'student_1']
+    assert curves.render({'student': []}) == ''
+
+
+def test_kept_shares_are_drawn_if_samples_were_left_out():
+    shares = [{'student': [{'epoch': 0, 'kept_share': share}]} for share in (1.0, 0.5)]
+    assert ['samples kept' in curves.render(runs) for runs in shares] == [False, True]
+
+
+def test_interactive_curves_fold_their_figure(tmp_path):
+    (tmp_path / 'curves.png').write_bytes(PNG)
+    text = '# title\n\n![curves](curves.png)\n\nthe end'
+    page = html.render(text, tmp_path, numbers={}, interactive={'curves.png': '<svg></svg>'})
+    tags = [tag for tag, _ in Page(page).tags]
+    assert tags[tags.index('svg') :] == ['svg', 'details', 'summary', 'p', 'img', 'p', 'script']
+    assert page.index('<svg>') < page.index('<img') < page.index('</details>') < page.index('the end')

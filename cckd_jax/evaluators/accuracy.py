@@ -105,14 +105,21 @@ def table(results: Mapping[str, Any]) -> str:
 
 def figure(workdir: Path, results: Mapping[str, Any]) -> None:
     """Loss and accuracy over the epochs of each network that the run trained, `curves.png`."""
-    accuracies = {
+    curves(workdir / 'figures' / 'curves.png', trained(workdir, results), _accuracies(results))
+
+
+def trained(workdir: Path, results: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The rows of `metrics.jsonl` of each network that the run trained, by its name."""
+    rows = {name: read_rows(workdir / name) for name in _accuracies(results)}
+    return {name: epochs for name, epochs in rows.items() if epochs}
+
+
+def _accuracies(results: Mapping[str, Any]) -> dict[str, float | None]:
+    return {
         **_by_name('teacher', results['teacher']['test_accuracy']),
         'separate': results['separate']['test_accuracy'],
         **_by_name('student', results['student']['test_accuracy']),
     }
-    rows = {name: read_rows(workdir / name) for name in accuracies}
-    trained = {name: epochs for name, epochs in rows.items() if epochs}
-    curves(workdir / 'figures' / 'curves.png', trained, accuracies)
 
 
 def curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]], accuracies: Mapping[str, float | None]) -> None:

@@ -9,10 +9,10 @@ from typing import Any, cast
 from cckd_jax import evaluators, provenance
 from cckd_jax.errors import InputError
 from cckd_jax.evaluators import FinishedRun, Results
-from cckd_jax.evaluators.accuracy import epochs_text
+from cckd_jax.evaluators.accuracy import epochs_text, trained
 from cckd_jax.io import write_json, write_text
 from cckd_jax.paths import expand
-from cckd_jax.report import html, markdown
+from cckd_jax.report import curves, html, markdown
 
 
 def measure(run: FinishedRun) -> Results:
@@ -76,7 +76,9 @@ def write_report(workdir: str | Path, results: Results | None = None) -> Path:
             text.append(evaluator.table(section).strip())
     text.append(_settings(results))
     report = '\n\n'.join(section for section in text if section) + '\n'
-    write_text(folder / 'report.html', html.render(report, folder, numbers=_main_numbers(results)))
+    interactive = {'figures/curves.png': curves.render(trained(folder, results))}
+    page = html.render(report, folder, numbers=_main_numbers(results), interactive=interactive)
+    write_text(folder / 'report.html', page)
     # The last file of a run: a run with `report.md` is complete.
     path = folder / 'report.md'
     write_text(path, report)

@@ -14,13 +14,14 @@ from markdown_it.token import Token
 from cckd_jax.report import page
 
 
-def render(text: str, folder: Path, *, numbers: Mapping[str, str]) -> str:
+def render(text: str, folder: Path, *, numbers: Mapping[str, str], interactive: Mapping[str, str] | None = None) -> str:
     """Renders Markdown as a page that needs no other file.
 
     Args:
       text: Markdown whose first line is the title, such as `# kd on mnist`.
       folder: to which the paths of figures are relative. A figure without a file becomes its description.
       numbers: the main numbers, which the page shows below the title, by their labels.
+      interactive: HTML that comes before a figure, by the path of the figure; the figure is then folded.
 
     Returns:
       The page: title, links to the sections, main numbers, and the text.
@@ -36,9 +37,9 @@ def render(text: str, folder: Path, *, numbers: Mapping[str, str]) -> str:
     parser = MarkdownIt('commonmark', {'html': False}).enable('table')
     tokens = parser.parse(text)
     sections = _name_sections(tokens)
-    _embed_figures(tokens, folder)
+    paths = _embed_figures(tokens, folder)
     (title, heading) = (tokens[1].content, parser.renderer.render(tokens[:3], parser.options, {}))
-    content = parser.renderer.render(tokens[3:], parser.options, {})
+    content = parser.renderer.render(_with_interactive(tokens[3:], paths, interactive or {}), parser.options, {})
     # A narrow screen scrolls a table, not the page.
     content = content.replace('<table>', '<div class="wide"><table>').replace('</table>', '</table></div>')
     links = ''.join(f'<a href="#{name}">{html.escape(section)}</a>' for name, section in sections.items())
@@ -63,13 +64,37 @@ def _name_sections(tokens: list[Token]) -> dict[str, str]:
     return sections
 
 
-def _embed_figures(tokens: list[Token], folder: Path) -> None:
+def _embed_figures(tokens: list[Token], folder: Path) -> dict[str, str]:
+    """Replaces the paths of figures by their content; returns the paths by content."""
+    paths = {}
     for token in tokens:
         for child in token.children or ():
             if child.type != 'image':
                 continue
-            path = folder / unquote(str(child.attrs['src']))
+            name = unquote(str(child.attrs['src']))
+            path = folder / name
             if path.is_file():
-                child.attrs['src'] = page.data_url(path.read_bytes(), mimetypes.guess_type(path)[0] or 'image/png')
+                url = page.data_url(path.read_bytes(), mimetypes.guess_type(path)[0] or 'image/png')
+                child.attrs['src'] = url
+                paths[url] = name
             else:
                 (child.type, child.tag) = ('text', '')
+    return paths
+
+
+def _with_interactive(tokens: list[Token], paths: Mapping[str, str], interactive: Mapping[str, str]) -> list[Token]:
+    """Puts HTML before the paragraphs of its figures, and folds these."""
+    placed: list[Token] = []
+    fold = False
+    for token in tokens:
+        images = [child for child in token.children or () if child.type == 'image']
+        added = interactive.get(paths.get(str(images[0].attrs['src']), '')) if images else None
+        if added:
+            before = f'{added}<details><summary>{html.escape(images[0].content)}, as an image</summary>\n'
+            placed.insert(-1, Token('html_block', '', 0, content=before))
+            fold = True
+        placed.append(token)
+        if fold and token.type == 'paragraph_close':
+            placed.append(Token('html_block', '', 0, content='</details>\n'))
+            fold = False
+    return placed
