@@ -148,7 +148,8 @@ def _panel(title: str, lines: Sequence[_Line], *, logarithmic: bool = False) -> 
         f'<svg viewBox="0 0 {_SIZE[0]} {_SIZE[1]}" role="img" aria-label="{html.escape(title)}" data-left="{_LEFT}" '
         f'data-right="{_RIGHT}" data-first="{first}" data-last="{last}">{"".join(marks)}'
         f'<text x="{(_LEFT + _RIGHT) / 2}" y="{_SIZE[1] - 2}" text-anchor="middle">epoch</text>'
-        f'<line class="pointer" y1="{_TOP}" y2="{_BOTTOM}"/>{"".join(drawn)}</svg><output>Point at an epoch for its values.</output></figure>'
+        f'<line class="pointer" y1="{_TOP}" y2="{_BOTTOM}"/>{"".join(drawn)}</svg>'
+        '<output>Point at an epoch for its values.</output></figure>'
     )
 
 

@@ -14,7 +14,7 @@ _PAGE = Template("""\
 <style>
 :root {
   color-scheme: light dark;
-  --text: light-dark(#1b1b1b, #e8e8e8); --back: light-dark(#fff, #121212); --soft: light-dark(#666, #aaa);
+  --text: light-dark(#1b1b1b, #e8e8e8); --back: light-dark(#fff, #000); --soft: light-dark(#666, #aaa);
   --line: light-dark(#ccc, #444); --stripe: light-dark(#f6f6f6, #1c1c1c);
 }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem; color: var(--text); background: var(--back); }
