@@ -1,6 +1,6 @@
 """MNIST, two LeNet-5-Half that teach each other by CCKD among students, without a teacher.
 
-Not run at full length yet. `cckd-jax study --study=peers` compares it with students alone, DML and KDCL.
+Not run at full length yet. In short runs it is below DML (docs/peers.md).
 
 python launch/main.py --config=configs/mnist_peers.py --config.dataset.data_dir=DIR --workdir=runs/mnist_peers
 
