@@ -10,7 +10,7 @@ STAMP := $(VENV)/python$(VERSION)
 # Distil on the embedded digits: no data to fetch, a minute on two cores.
 demo: $(STAMP)-run
 	$(VENV)/bin/python launch/main.py --config=configs/digits_lenet.py --workdir=runs/demo
-	@echo "Open runs/demo/report.md, or look at the figures in runs/demo/figures."
+	@echo "Open runs/demo/report.html, or read runs/demo/report.md."
 
 # Files start in the order of their names: ordered by their number of tests, a file with one long test would start last.
 test: $(STAMP)-test
