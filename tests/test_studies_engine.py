@@ -170,8 +170,11 @@ def test_an_interrupt_ends_the_workers(monkeypatch, tmp_path):
     started = time.monotonic()
     timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        execution.execute(Schedule([job('a'), job('b')]), tmp_path, processes=2, on_finish=lambda: None)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            execution.execute(Schedule([job('a'), job('b')]), tmp_path, processes=2, on_finish=lambda: None)
+    finally:
+        timer.cancel()  # a signal after a failure would end the tests
     assert time.monotonic() - started < 30
 
 
@@ -403,7 +406,7 @@ STUDY = dataclasses.replace(STUDY, jobs=jobs_that_fail)
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ([], '--study is missing; there are: significance, teachers, faithful, peers, convergence, seeds'),
+        ([], '--study is missing; there are: significance, teachers, faithful, peers, convergence, data_free, seeds'),
         (['--study=significanse', '--workdir=a'], "unknown study 'significanse' .did you mean 'significance'"),
         (['--study=absent:STUDY', '--workdir=a'], "study 'absent:STUDY' cannot be imported"),
         (['--study=json:loads', '--workdir=a'], 'json:loads is function, not a cckd_jax.studies.study.Study'),
