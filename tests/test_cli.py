@@ -319,6 +319,9 @@ def hidden():
     except KeyboardInterrupt:
         time.sleep(60)
 
+def terminated():
+    signal.raise_signal(signal.SIGTERM)
+
 def run(function):
     with interrupt.raised(grace_seconds=0.1):
         function()
@@ -327,11 +330,13 @@ sys.exit(cli.one_line_errors(lambda: run(globals()[sys.argv[1]])))
 """
 
 
-@pytest.mark.parametrize('case', ['swallowed', 'converted', 'hidden'])
-def test_ctrl_c_ends_the_process_with_one_line(case):
+@pytest.mark.parametrize(
+    ('case', 'status'), [('swallowed', 130), ('converted', 130), ('hidden', 130), ('terminated', 143)]
+)
+def test_a_signal_ends_the_process_with_one_line(case, status):
     command = [sys.executable, '-c', INTERRUPTED, case]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=50)
-    assert (process.returncode, process.stdout, process.stderr) == (130, '', f'{interrupt.MESSAGE}\n')
+    assert (process.returncode, process.stdout, process.stderr) == (status, '', f'{interrupt.MESSAGE}\n')
 
 
 def test_from_the_shell(tmp_path):

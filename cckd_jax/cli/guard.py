@@ -49,10 +49,10 @@ def guarded(run: Callable[[], object]) -> int:
 
 
 def one_line_errors(run: Callable[[], object]) -> int:
-    """Calls `run`, and prints bad input, exhausted memory or disks, and Ctrl-C as one line on stderr.
+    """Calls `run`, and prints bad input, exhausted memory or disks, Ctrl-C and SIGTERM as one line on stderr.
 
     Returns:
-      0; 1 if memory or disk space is exhausted; 2 for bad input; 130 after Ctrl-C. Any other
+      0; 1 if memory or disk space is exhausted; 2 for bad input; 130 after Ctrl-C, 143 after SIGTERM. Any other
       exception is raised.
     """
     _open_standard_streams()
@@ -130,7 +130,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _stop() -> int:
     print(interrupt.MESSAGE, file=sys.stderr)
-    return interrupt.STATUS
+    return interrupt.status()
 
 
 def _fail(reason: object, status: int) -> int:
