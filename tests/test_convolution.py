@@ -1,5 +1,6 @@
 """Convolutions are lowered for the platform of the program."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import pytest
@@ -20,18 +21,43 @@ def gradient_of_lenet(platform):
     return program.mlir_module()
 
 
-# Two convolutions, each with two gradients; on a CPU, those of LeNet-5 leave only gradients of kernels and the forward
-# pass of the second.
-@pytest.mark.parametrize(('platform', 'convolutions'), [('cuda', 6), ('tpu', 6), ('cpu', 3)])
+# Two convolutions, each with two gradients; on a CPU all are matrix products.
+@pytest.mark.parametrize(('platform', 'convolutions'), [('cuda', 6), ('tpu', 6), ('cpu', 0)])
 def test_a_program_exported_on_a_cpu_convolves_as_its_platform_does(platform, convolutions):
     assert gradient_of_lenet(platform).count('stablehlo.convolution') == convolutions
 
 
-def test_calls_outside_jit_compile_once():
-    module = convolution.conv(4, 5, padding=2)
+@pytest.mark.parametrize(
+    ('size', 'padding', 'shape'), [(5, 2, (11, 10, 1)), (5, 0, (9, 12, 3)), (3, 1, (7, 7, 6)), (5, 2, (8, 8, 7))]
+)
+def test_a_convolution_with_its_pool_is_one_followed_by_the_other(size, padding, shape):
+    layer = convolution.conv_max_pool(4, size, padding=padding)
+    images = jax.random.normal(jax.random.key(1), (2, 3, *shape))
+    variables = layer.init(jax.random.key(0), images[0])
+    variables = jax.tree.map(lambda leaf: leaf + 0.1, variables)
+    (conv, pool) = layer.separate()
+
+    def value_and_gradients(forward):
+        loss = lambda variables, images: jnp.sum(jnp.sin(forward(variables, images)))
+        return jax.vmap(jax.value_and_grad(loss, argnums=(0, 1)), in_axes=(None, 0))(variables, images)
+
+    together = value_and_gradients(lambda variables, images: jax.nn.relu(layer.apply(variables, images)))
+    apart = value_and_gradients(lambda variables, images: pool(jax.nn.relu(conv.apply(variables, images))))
+    chex.assert_trees_all_close(together, apart, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('create', 'programs'),
+    [
+        (convolution.conv, convolution._few_channels),
+        (convolution.conv_max_pool, convolution._few_channels_pooled),
+    ],
+)
+def test_calls_outside_jit_compile_once(create, programs):
+    module = create(4, 5, padding=2)
     variables = module.init(jax.random.key(0), IMAGES)
     sizes = []
     for _ in range(2):
         module.apply(variables, IMAGES)
-        sizes.append(convolution._few_channels._cache_size())
+        sizes.append(programs._cache_size())
     assert sizes[0] == sizes[1]

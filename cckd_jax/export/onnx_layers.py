@@ -94,6 +94,11 @@ def _max_pool(layer: layers.MaxPool, graph: Graph, value: str) -> str:
     return graph.add('MaxPool', value, kernel_shape=[layer.window] * 2, strides=[layer.stride] * 2)
 
 
+def _conv_max_pool(layer: layers.ConvMaxPool, graph: Graph, value: str) -> str:
+    (_, pool) = layer.separate()
+    return _max_pool(pool, graph, _conv(layer, graph, value))
+
+
 def _local_response_norm(layer: layers.LocalResponseNorm, graph: Graph, value: str) -> str:
     # An average over channels and roots, because onnxruntime takes ten times as long for its own LRN.
     def add(operator: str, *inputs: str, **attributes: Any) -> str:
@@ -244,6 +249,7 @@ LAYER_RULES: Mapping[Any, LayerRule] = {
     nn.Dense: _dense,
     nn.relu: _relu,
     layers.MaxPool: _max_pool,
+    layers.ConvMaxPool: _conv_max_pool,
     layers.LocalResponseNorm: _local_response_norm,
     layers.Standardize: _standardize,
     layers.flatten: _flatten,

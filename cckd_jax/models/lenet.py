@@ -14,15 +14,14 @@ class LeNet5(Classifier):
     """
 
     def setup(self):
-        self.conv1 = layers.conv(self.scaled(6), 5, padding=2, dtype=self.dtype)
-        self.conv2 = layers.conv(self.scaled(16), 5, dtype=self.dtype)
+        self.conv1 = layers.conv_max_pool(self.scaled(6), 5, padding=2, dtype=self.dtype)
+        self.conv2 = layers.conv_max_pool(self.scaled(16), 5, dtype=self.dtype)
         self.dense1 = nn.Dense(120, dtype=self.dtype)
         self.dense2 = nn.Dense(84, dtype=self.dtype)
         self.dense3 = nn.Dense(self.num_classes, dtype=self.dtype)
 
     def stages(self) -> tuple[tuple[Layer, ...], ...]:
-        pool = layers.MaxPool(2, 2)
-        return ((self.conv1, nn.relu, pool), (self.conv2, nn.relu, pool))
+        return ((self.conv1, nn.relu), (self.conv2, nn.relu))
 
     def classifier(self) -> tuple[Layer, ...]:
         return (layers.flatten, self.dense1, nn.relu, self.dense2, nn.relu, self.dense3)

@@ -89,6 +89,11 @@ def _affine(layer: nn.Conv | nn.Dense, params: Mapping[str, chex.Array]) -> Oper
     )
 
 
+def _conv_max_pool(layer: layers.ConvMaxPool) -> Operations:
+    (conv, pool) = layer.separate()
+    return (*_affine(conv.clone(dtype=jnp.float32), layer.variables['params']), *_max_pool(pool))
+
+
 def _receptive_field(layer: nn.Conv | nn.Dense) -> ReceptiveField | None:
     """For convolutions with a square kernel, equal padding on all sides and no dilation, as in this package."""
     if not isinstance(layer, nn.Conv) or not isinstance(layer.padding, int):
@@ -174,6 +179,7 @@ LAYER_RULES: Mapping[Any, Callable[[Any], Operations]] = {
     nn.relu: lambda layer: (ReluOp(),),
     layers.Standardize: _standardize,
     layers.MaxPool: _max_pool,
+    layers.ConvMaxPool: _conv_max_pool,
     layers.flatten: _linear_function(layers.flatten, dense=False),
     layers.global_average: _linear_function(layers.global_average, dense=True),
     layers.BatchNorm: _batch_norm,
