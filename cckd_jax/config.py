@@ -273,13 +273,13 @@ def variant(config: ConfigDict, name: str, *, narrow: Mapping[str, Any] = Mappin
     if name != 'smoke':
         raise InputError(f'unknown config variant {name!r}{nearest(name, ["smoke"])}; there is: smoke')
     config.dataset.name = 'digits'
-    config.dataset.examples = 512
+    config.dataset.examples = 256
     config.batch_size = 64
     config.teacher.epochs = 2
     config.student.epochs = 2
     config.attack.samples = 64
     if config.transfer.name is not None:
-        config.transfer.images = 512
+        config.transfer.images = 256
         config.transfer.steps = 10
     for teacher in config.teachers:
         if teacher.epochs is not None:

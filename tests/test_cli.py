@@ -43,7 +43,7 @@ def main(*arguments, config=None):
         (['--config.student.model=lenet5half'], "unknown model 'lenet5half' (did you mean 'lenet5_half'?)"),
         (['--config.dataset.name=digit'], "unknown data set 'digit' (did you mean 'digits'?)"),
         (['--config.optimizer.name=adan'], "unknown optimizer 'adan' (did you mean 'adam'?)"),
-        (['--config.batch_size=513'], 'batch_size=513 is larger than the 512 training examples'),
+        (['--config.batch_size=257'], 'batch_size=257 is larger than the 256 training examples'),
         (['--config.teacher.checkpoint=/nowhere'], 'no readable checkpoint in /nowhere/checkpoints'),
         (['--config.attack.checkpoint=/nowhere'], 'no readable checkpoint in /nowhere/checkpoints'),
         (['--config.teacher.logits=/nowhere.npz'], 'no file of teacher logits at /nowhere.npz'),

@@ -42,8 +42,8 @@ def test_smoke_takes_the_whole_path(name, tmp_path):
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / 'run' / 'results.json').read_text())
     assert results['dataset'] == 'digits'
-    held_out = round(512 * cli.load(f'{ROOT}/configs/{name}.py:smoke').validation_fraction)
-    assert set(np.ravel(results['student']['samples_presented'])) == {2 * (512 - held_out)}
+    held_out = int(256 * cli.load(f'{ROOT}/configs/{name}.py:smoke').validation_fraction)
+    assert set(np.ravel(results['student']['samples_presented'])) == {2 * (256 - held_out)}
     assert (tmp_path / 'run' / 'report.md').exists()
 
 
