@@ -47,6 +47,7 @@ BELOW: dict[str, set[str]] = {
     'experiment': {
         *{'config', 'config_check', 'evaluators', 'report', 'training', 'evaluation', 'robustness', 'methods'},
         *{'selection', 'models', 'data', 'errors', 'console', 'io', 'paths', 'provenance', 'synthesis'},
+        'memoize',
     },
     'cli': {
         *{'experiment', 'config', 'evaluators', 'training', 'methods', 'models', 'settings_help', 'errors', 'console'},
