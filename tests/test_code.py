@@ -34,7 +34,7 @@ BELOW: dict[str, set[str]] = {
     'metrics': {'losses', 'models', 'data', 'errors', 'checks', 'memoize'},
     'evaluation': {'metrics', 'robustness'},
     'synthesis': {'losses', 'models', 'data', 'checks', 'errors', 'io'},
-    'report': {'io', 'console'},
+    'report': {'io', 'console', 'imports'},
     'evaluators': {
         *{'report', 'training', 'evaluation', 'robustness', 'methods', 'selection', 'losses', 'models', 'data'},
         *{'errors', 'console', 'io', 'imports', 'paths', 'synthesis', 'memoize'},

@@ -22,6 +22,7 @@ from cckd_jax.paths import expand
 from cckd_jax.report.metrics import MetricsWriter
 from cckd_jax.report.progress import Progress
 from cckd_jax.report.stages import Stages
+from cckd_jax.report.tracking import Tracker
 from cckd_jax.training import optimizers
 from cckd_jax.training.loop import Observer, State, StateCheckpoints
 from cckd_jax.training.totals import EpochTotals, Row, Totals
@@ -44,6 +45,7 @@ class Run(NamedTuple):
       devices: the devices to compute on.
       augment: changes the student's images in place of `config.augmentation`.
       stages: for the progress of training.
+      tracker: receives the rows of all networks.
     """
 
     config: ConfigDict
@@ -52,6 +54,7 @@ class Run(NamedTuple):
     devices: Sequence[jax.Device]
     augment: data.Augment | None = None
     stages: Stages = Stages()
+    tracker: Tracker | None = None
 
     @property
     def teachers(self) -> Sequence[ConfigDict]:
@@ -248,8 +251,9 @@ def train_to_end(
 
 
 def create_writers(run: Run, name: str) -> list[Writer]:
-    """The writers of a network's rows, in `<workdir>/<name>`."""
-    return [MetricsWriter(run.workdir / name)]
+    """The writers of a network's rows: its files in `<workdir>/<name>`, and the tracker of the run if it has one."""
+    files = MetricsWriter(run.workdir / name)
+    return [files] if run.tracker is None else [files, run.tracker.writer(name)]
 
 
 def training_facts(run: Run, network_config: ConfigDict, method: Method, method_name: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from cckd_jax.experiment.workdir import lock_workdir
 from cckd_jax.io import write_json
 from cckd_jax.methods import Method
 from cckd_jax.paths import expand, network_names
-from cckd_jax.report import stages as stage_names
+from cckd_jax.report import stages as stage_names, tracking
 from cckd_jax.synthesis import TransferSet
 from cckd_jax.training import optimizers
 from cckd_jax.training.teacher_outputs import TeacherOutputs
@@ -89,6 +89,7 @@ def check(config: ConfigDict) -> Method:
     preflight.check(config, method, teacher_configs)
     transfer.check(config, method, teacher_configs)
     evaluators.check(config.evaluate)
+    tracking.check(config.tracker)
     teacher_networks = [teacher for teacher in teacher_configs if not settings.logits_source(teacher)]
     for network_config in (*settings.students(config), *teacher_networks):
         networks.create_model(config, network_config, num_classes=2)
@@ -101,7 +102,8 @@ def _walk(run: Run, method: Method) -> Results:
     trained_alone = trains_baseline(run, pretrained)
     run = run._replace(stages=stages.plan(run, method, pretrained.teachers, trains_baseline=trained_alone))
     run.stages.announce()
-    results = _walk_stages(run, method, pretrained)
+    with tracking.opened(run.config.tracker, run.workdir, settings.as_dict(run.config)) as tracker:
+        results = _walk_stages(run._replace(tracker=tracker), method, pretrained)
     log(summary(run.workdir, results))
     return results
 
