@@ -1,5 +1,7 @@
 """The stages of a run, and the time left for all of them."""
 
+import json
+
 import jax
 import pytest
 from helpers import tiny_config
@@ -8,6 +10,7 @@ from cckd_jax import config as settings
 from cckd_jax.evaluators import TrainedNetwork
 from cckd_jax.experiment import stages
 from cckd_jax.experiment.networks import Run
+from cckd_jax.experiment.results import summary
 from cckd_jax.experiment.run import Pretrained, check, trains_baseline
 from cckd_jax.report.stages import Stage, Stages
 from cckd_jax.training.teacher_outputs import TeacherOutputs
@@ -84,3 +87,20 @@ def test_the_speed_of_a_stage_with_a_search_tells_nothing_about_the_others():
 def test_a_network_outside_a_run_has_no_number():
     assert Stages().label('teacher') == 'teacher'
     assert Stages().left('teacher', images=60, seconds_per_image=1.0) == 'about 1:00 left'
+
+
+def test_the_summary_tells_the_seconds_saved_after_the_epochs_that_compiled(tmp_path):
+    for name, seconds in (('student', (9.0, 1.0, 1.0)), ('separate', (5.0, 3.0, 4.0))):
+        lines = [json.dumps({'epoch': epoch, 'epoch_seconds': value}) for epoch, value in enumerate(seconds)]
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'metrics.jsonl').write_text('\n'.join(lines))
+    student = {'model': 'a', 'test_accuracy': 0.5, 'share_used': 0.125, 'seconds': 11.0, 'epochs': 3}
+    results = {'teacher': {'model': None}, 'student': student, 'separate': {'test_accuracy': 0.25, 'epochs': 3}}
+    lines = summary(tmp_path, results).splitlines()
+    assert lines[1:3] == [
+        'student          50.00%        12.50%      11 s',
+        'separate         25.00%       100.00%      12 s',
+    ]
+    assert lines[3] == 'The student trained 5 s less than separate, which has no teacher and no gate.'
+    results['student'] = {**student, 'epochs': 4}
+    assert 'less than' not in summary(tmp_path, results)

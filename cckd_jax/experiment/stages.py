@@ -58,7 +58,7 @@ def _training(
     operations = [_operations(run, network_config) for network_config in network_configs]
     # How often a search for adversarial images or a bound runs the networks is not known here.
     is_known = all(operations) and (method is None or method.perturb is None)
-    return Stage(name, f'{epochs} epochs', epochs * images, sum(operations) if is_known else None)
+    return Stage(name, f'{epochs} epoch{"s" * (epochs > 1)}', epochs * images, sum(operations) if is_known else None)
 
 
 def _operations(run: Run, network_config: ConfigDict) -> float:
