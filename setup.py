@@ -64,5 +64,8 @@ setup(
             'pytest-xdist>=3.8',
             'ruff>=0.11',
         ],
+        # It needs Pillow below 13, which constraints.txt pins: install it without them.
+        'trackio': ['trackio>=0.43'],
+        'wandb': ['wandb>=0.31'],
     },
 )

@@ -30,7 +30,7 @@ _MAX_STUDENTS = 8
 # Fields that students who train together share.
 _SHARED_FIELDS = ('epochs',)
 # Settings that do not affect results, which may change when a run directory is reused.
-WITHOUT_EFFECT = ('dataset.data_dir', 'save_seconds', 'feature_cache_gib')
+WITHOUT_EFFECT = ('dataset.data_dir', 'save_seconds', 'feature_cache_gib', 'tracker')
 
 
 def default() -> ConfigDict:
@@ -162,6 +162,7 @@ def _default(hyperparameters: Mapping[str, type], transfer: Mapping[str, type]) 
     config.evaluate.bounds = 'crown_ibp'  # or ibp, looser and cheaper; or crown, mostly tighter and very slow
 
     config.save_seconds = 10.0  # saves after an epoch if the last checkpoint is this old; 0: after every epoch
+    config.tracker = placeholder(str)  # wandb, trackio, or package.module:NAME; empty: none
     return config
 
 

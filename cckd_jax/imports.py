@@ -55,11 +55,15 @@ def import_object(path: str, kind: str) -> Any:
     return getattr(module, name)
 
 
-def require(*packages: str) -> None:
-    """Raises InputError for the first package that is not installed; they belong to the extra `export`.
+def require(*packages: str, extra: str = 'export') -> None:
+    """Raises InputError for the first package that is not installed.
+
+    Args:
+      *packages: names of top-level modules.
+      extra: the extra of this package that they belong to.
 
     >>> require('numpy')
     """
     for package in packages:
         if importlib.util.find_spec(package) is None:
-            raise InputError(f"{package} is not installed; pip install '.[export]'")
+            raise InputError(f"{package} is not installed; pip install '.[{extra}]'")

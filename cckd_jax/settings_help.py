@@ -96,6 +96,7 @@ SETTINGS: Mapping[str, str] = {
     'evaluate.temperatures': 'Temperatures of the cross entropy that attacks maximise.',
     'evaluate.bounds': 'Certified bounds: ibp (loose, cheap), crown_ibp, or crown (mostly tighter, very slow).',
     'save_seconds': 'Saves a checkpoint after an epoch if the last one is this old, in seconds. 0: after every epoch.',
+    'tracker': 'Also sends the rows of metrics.jsonl to an experiment tracker: wandb or trackio. Empty: to none.',
 }
 
 HYPERPARAMETERS: Mapping[str, str] = {

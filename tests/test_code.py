@@ -34,7 +34,7 @@ BELOW: dict[str, set[str]] = {
     'metrics': {'losses', 'models', 'data', 'errors', 'checks', 'memoize'},
     'evaluation': {'metrics', 'robustness'},
     'synthesis': {'losses', 'models', 'data', 'checks', 'errors', 'io'},
-    'report': {'io', 'console'},
+    'report': {'io', 'console', 'imports'},
     'evaluators': {
         *{'report', 'training', 'evaluation', 'robustness', 'methods', 'selection', 'losses', 'models', 'data'},
         *{'errors', 'console', 'io', 'imports', 'paths', 'synthesis', 'memoize'},
@@ -47,6 +47,7 @@ BELOW: dict[str, set[str]] = {
     'experiment': {
         *{'config', 'config_check', 'evaluators', 'report', 'training', 'evaluation', 'robustness', 'methods'},
         *{'selection', 'models', 'data', 'errors', 'console', 'io', 'paths', 'provenance', 'synthesis'},
+        'memoize',
     },
     'cli': {
         *{'experiment', 'config', 'evaluators', 'training', 'methods', 'models', 'settings_help', 'errors', 'console'},

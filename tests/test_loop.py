@@ -63,8 +63,9 @@ def test_a_resumed_run_ends_the_same(whole, tmp_path, one_device, torn, capsys):
             file.write('{"epoch": 9, "lo')
     run_short(workdir, one_device)
     said = capsys.readouterr().err
-    assert 'teacher: all 3 epochs are done' in said
-    assert 'student: resuming after epoch 3 of 4' in said
+    assert '[1/6] teacher: all 3 epochs are done' in said
+    assert '[2/6] teacher outputs: done before' in said
+    assert '[3/6] student: resuming after epoch 3 of 4' in said
     for name in ('student', 'separate'):
         assert untimed(workdir / name) == untimed(whole / name)
         assert_trees_equal(final_state(workdir / name), final_state(whole / name))

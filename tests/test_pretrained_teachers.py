@@ -9,11 +9,13 @@ from ml_collections import ConfigDict
 
 from cckd_jax.errors import InputError
 from cckd_jax.experiment import teachers
+from cckd_jax.report.stages import Stages
 from cckd_jax.training.teacher_outputs import TeacherOutputs
 
 
 def run_on(dataset, workdir, *teacher_configs):
-    return SimpleNamespace(config=digits_config(), teachers=teacher_configs, workdir=workdir, dataset=dataset)
+    facts = {'config': digits_config(), 'teachers': teacher_configs, 'workdir': workdir, 'dataset': dataset}
+    return SimpleNamespace(**facts, stages=Stages())
 
 
 @pytest.mark.parametrize('name', ['digits', 'données.npz', '数字'])

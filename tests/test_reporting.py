@@ -8,6 +8,7 @@ from PIL import Image
 from cckd_jax.evaluators import accuracy, participation, significance, teachers, transfer
 from cckd_jax.io import write_json
 from cckd_jax.report import paper, progress, style
+from cckd_jax.report.stages import Stage, Stages
 
 
 def rows(count, kept=0.5):
@@ -118,32 +119,45 @@ def test_a_panel_shows_each_image_upright_at_its_place(rows, tmp_path):
 def test_lines_where_there_is_no_terminal(capsys, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress, 'time', SimpleNamespace(monotonic=lambda: now[0]))
-    bar = progress.Progress('teacher', epochs=2, examples=1000)
+    bar = progress.Progress('teacher', 3, 1000, Stages([Stage('teacher'), Stage('student', images=100, cost=None)]))
     bar.start([])
-    for epoch in range(2):
+    # The first epoch compiles for six seconds.
+    for epoch, seconds in enumerate((12.0, 6.0, 6.0)):
         for _ in range(4):
-            now[0] += 6.0
+            now[0] += seconds
             bar.step(epoch, {'loss': 0.25, 'presented': 250, 'kept': 125, 'correct': 200})
-        bar.epoch(rows(2)[epoch])
+        bar.epoch(rows(3)[epoch])
     bar.close()
-    said = capsys.readouterr().err.splitlines()
-    # A line at least every twelve seconds, in the middle of an epoch as well, and one at the end.
-    assert said[0] == 'teacher epoch 1/2  loss 0.2500  accuracy 80.00%  kept 50.00%  42 images/s  0:00:36 left'
-    assert said[-1] == 'teacher epoch 2/2  loss 0.5000  accuracy 75.00%  kept 50.00%  42 images/s  0:00:00 left'
-    assert len(said) == 5
+    shown = capsys.readouterr().err.splitlines()
+    numbers = 'loss 0.2500  accuracy 80.00%  kept 50.00%'
+    # A line at least every twelve seconds, in the middle of an epoch as well, and one at the end. The time left waits
+    # for thirty seconds or two epochs, and then leaves out the epoch that compiled.
+    assert shown[0] == f'[1/2] teacher: epoch 1/3  {numbers}  21 images/s'
+    assert shown[2] == f'[1/2] teacher: epoch 1/3  {numbers}  21 images/s  at least 1:48 left'
+    assert shown[4] == f'[1/2] teacher: epoch 2/3  {numbers}  42 images/s  at least 0:36 left'
+    assert shown[-1].endswith('accuracy 83.33%  kept 50.00%  42 images/s  at least 0:00 left')
+    assert len(shown) == 9
 
 
-def test_a_bar_on_a_terminal(capsys, monkeypatch):
+def test_a_bar_of_80_columns_holds_the_numbers(capsys, monkeypatch):
     monkeypatch.setattr('sys.stderr.isatty', lambda: True, raising=False)
-    bar = progress.Progress('student', epochs=2, examples=100)
-    bar.start(rows(1))
-    bar.step(1, {'loss': 0.25, 'presented': 100, 'kept': 50, 'correct': 20})
-    bar.epoch(rows(2)[1])
+    now = [0.0]
+    monkeypatch.setattr(progress, 'time', SimpleNamespace(monotonic=lambda: now[0]))
+    bar = progress.Progress('student', 60, 100, Stages([Stage('teacher'), Stage('student', images=100, cost=1.0)]))
+    bar.start(rows(60)[:10])
+    for epoch in range(10, 13):
+        now[0] += 10.0
+        bar.step(epoch, {'loss': 0.25, 'presented': 100, 'kept': 50, 'correct': 20})
+        bar.epoch(rows(60)[epoch])
     bar.close()
-    said = capsys.readouterr().err
-    assert 'resuming after epoch 1 of 2' in said
-    assert 'student 2/2: 100%' in said
-    assert 'loss 0.5000  accuracy 75.00%  kept 50.00%' in said
+    shown = capsys.readouterr().err
+    assert '[2/2] student: resuming after epoch 10 of 60' in shown
+    last = shown.rstrip().split('\r')[-1]
+    (before, after) = ('[2/2] student 13/60 ', ' about 7:50 left  kept 50.0%  accuracy 60.0%  loss 0.077')
+    assert last.startswith(before)
+    assert last.endswith(after)
+    # The bar between them takes what is left, and at least one column.
+    assert len(before) + 1 + len(after) < 80
 
 
 def test_the_papers_numbers_stand_beside_a_run_of_its_row(trained):

@@ -21,6 +21,8 @@ from cckd_jax.methods import Method
 from cckd_jax.paths import expand
 from cckd_jax.report.metrics import MetricsWriter
 from cckd_jax.report.progress import Progress
+from cckd_jax.report.stages import Stages
+from cckd_jax.report.tracking import Tracker
 from cckd_jax.training import optimizers
 from cckd_jax.training.loop import Observer, State, StateCheckpoints
 from cckd_jax.training.totals import EpochTotals, Row, Totals
@@ -34,13 +36,25 @@ class Writer(Observer, Protocol):
 
 
 class Run(NamedTuple):
-    """What all steps of a run share; `augment` changes the student's images in place of `config.augmentation`."""
+    """What all steps of a run share.
+
+    Attributes:
+      config: the settings.
+      workdir: the run directory.
+      dataset: its train, validation and test split.
+      devices: the devices to compute on.
+      augment: changes the student's images in place of `config.augmentation`.
+      stages: for the progress of training.
+      tracker: receives the rows of all networks.
+    """
 
     config: ConfigDict
     workdir: Path
     dataset: data.Dataset
     devices: Sequence[jax.Device]
     augment: data.Augment | None = None
+    stages: Stages = Stages()
+    tracker: Tracker | None = None
 
     @property
     def teachers(self) -> Sequence[ConfigDict]:
@@ -179,7 +193,7 @@ def train_network(
         train_data,
         schedule,
         checkpoints=training.Checkpoints(folder, facts),
-        writer=MetricsWriter(folder),
+        writers=create_writers(run, name),
         measures=_validation(run, module),
     )
     (variables, participation) = jax.device_get((state.student, state.participation))
@@ -196,41 +210,50 @@ def train_to_end(
     schedule: training.Schedule,
     *,
     checkpoints: contextlib.AbstractContextManager[StateCheckpoints[State]],
-    writer: Writer,
+    writers: Sequence[Writer],
     measures: Callable[[State], Row],
     totals: Callable[[], EpochTotals] = Totals,
 ) -> tuple[State, list[Row]]:
-    """Trains with a progress bar to the last epoch, or resumes, and closes checkpoints and writer.
+    """Trains with a progress bar to the last epoch, or resumes, and closes checkpoints and writers.
 
     Args:
       run: the run.
-      name: in the progress bar.
+      name: of the stage.
       step: of `make_step` or `make_peer_step`.
       state: before the first step.
       train_data: the training set.
       schedule: epochs and batches.
       checkpoints: not entered yet.
-      writer: of the rows.
+      writers: of the rows.
       measures: further columns of a row, from the state after its epoch.
       totals: sums of an epoch.
 
     Returns:
       The state after the last epoch, and the rows of all epochs.
     """
-    progress = Progress(name, schedule.epochs, len(schedule.subset))
-    with checkpoints as entered, contextlib.closing(writer), contextlib.closing(progress):
+    progress = Progress(name, schedule.epochs, len(schedule.subset), run.stages)
+    with contextlib.ExitStack() as stack:
+        entered = stack.enter_context(checkpoints)
+        for observer in (*writers, progress):
+            stack.enter_context(contextlib.closing(observer))
         return training.train(
             step,
             state,
             train_data,
             schedule,
             checkpoints=entered,
-            observers=(writer, progress),
+            observers=(*writers, progress),
             devices=run.devices,
             measures=measures,
             save_seconds=run.config.save_seconds,
             totals=totals,
         )
+
+
+def create_writers(run: Run, name: str) -> list[Writer]:
+    """The writers of a network's rows: its files in `<workdir>/<name>`, and the tracker of the run if it has one."""
+    files = MetricsWriter(run.workdir / name)
+    return [files] if run.tracker is None else [files, run.tracker.writer(name)]
 
 
 def training_facts(run: Run, network_config: ConfigDict, method: Method, method_name: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,8 +11,9 @@ from cckd_jax.errors import InputError
 from cckd_jax.evaluators import FinishedRun, Results
 from cckd_jax.evaluators.accuracy import epochs_text, trained
 from cckd_jax.io import write_json, write_text
-from cckd_jax.paths import expand
+from cckd_jax.paths import expand, network_names
 from cckd_jax.report import curves, html, markdown
+from cckd_jax.report.metrics import read_rows
 
 
 def measure(run: FinishedRun) -> Results:
@@ -95,15 +96,55 @@ def read(workdir: Path) -> Results | None:
     return cast(Results, loaded) if is_complete else None
 
 
-def summary(results: Results) -> str:
-    """The result in a line for the terminal."""
-    (student, alone) = (results['student'], results['separate']['test_accuracy'])
-    text = (
-        f'{"students" if isinstance(student["model"], list) else "student"}: '
-        f'{markdown.cell(student["test_accuracy"], ".2%")} test accuracy from '
-        f'{markdown.cell(student["share_used"], ".2%")} of the presentations'
-    )
-    return text if alone is None else f'{text}; trained alone: {alone:.2%} from all of them'
+def summary(workdir: Path, results: Results) -> str:
+    """The main numbers of a run and where its files are, in a few lines for the terminal."""
+    (teacher, student, separate) = (results['teacher'], results['student'], results['separate'])
+    alone = read_rows(workdir / 'separate')
+    rows = [['', 'test accuracy', 'samples used', 'training']]
+    rows += _networks('teacher', teacher) if teacher['model'] else []
+    if teacher.get('ensemble_test_accuracy') is not None:
+        rows.append(['teachers, ensemble', _percent(teacher['ensemble_test_accuracy']), '', ''])
+    rows += _networks('student', student)
+    if separate['test_accuracy'] is not None:
+        rows.append(['separate', _percent(separate['test_accuracy']), _percent(1.0), _duration(_seconds(alone))])
+    lines = _aligned(rows)
+    # The first epoch compiles the step.
+    saved = _seconds(alone[1:]) - _seconds(read_rows(workdir / 'student')[1:])
+    if student['epochs'] == separate['epochs'] and saved >= 1:
+        lines.append(f'The student trained {_duration(saved)} less than separate, which has no teacher and no gate.')
+    lines.append(f'the report is in {workdir / "report.html"}, and as text in {workdir / "report.md"}')
+    lines.append(f'export the student: cckd-jax export --run={workdir} --output=DIR')
+    return '\n'.join(lines)
+
+
+def _networks(kind: str, section: Mapping[str, Any]) -> list[list[str]]:
+    several = isinstance(section['model'], list)
+    count = len(section['model']) if several else 1
+    column = lambda field: section[field] if several else [section[field]]
+    shares = column('share_used') if 'share_used' in section else [None] * count
+    rows = zip(network_names(kind, count), column('test_accuracy'), shares, column('seconds'), strict=True)
+    return [[name, _percent(accuracy), _percent(share), _duration(seconds)] for name, accuracy, share, seconds in rows]
+
+
+def _seconds(rows: Sequence[Mapping[str, Any]]) -> float:
+    return sum(row['epoch_seconds'] for row in rows)
+
+
+def _percent(share: float | None) -> str:
+    return markdown.cell(share, '.2%', missing='')
+
+
+def _duration(seconds: float) -> str:
+    """Of training in this run; empty for a network that was trained elsewhere."""
+    return f'{seconds:,.0f} s' if seconds else ''
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines with the first column aligned left and the others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sides = '<' + '>' * (len(widths) - 1)
+    align = lambda row: [f'{text:{side}{width}}' for text, side, width in zip(row, sides, widths, strict=True)]
+    return ['  '.join(align(row)).rstrip() for row in rows]
 
 
 def _facts(run: FinishedRun) -> dict[str, Any]:

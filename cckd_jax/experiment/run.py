@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from cckd_jax import config as settings, config_check, data, evaluators, models, training
 from cckd_jax.console import log
 from cckd_jax.evaluators import FinishedRun, Results, Significance, Teachers, TrainedNetwork
-from cckd_jax.experiment import networks, preflight, significance, students, teachers, transfer
+from cckd_jax.experiment import networks, preflight, significance, stages, students, teachers, transfer
 from cckd_jax.experiment.networks import Run
 from cckd_jax.experiment.resolve import baseline_method, resolve_method
 from cckd_jax.experiment.results import measure, read, summary, write_report
@@ -18,6 +18,7 @@ from cckd_jax.experiment.workdir import lock_workdir
 from cckd_jax.io import write_json
 from cckd_jax.methods import Method
 from cckd_jax.paths import expand, network_names
+from cckd_jax.report import stages as stage_names, tracking
 from cckd_jax.synthesis import TransferSet
 from cckd_jax.training import optimizers
 from cckd_jax.training.teacher_outputs import TeacherOutputs
@@ -88,6 +89,7 @@ def check(config: ConfigDict) -> Method:
     preflight.check(config, method, teacher_configs)
     transfer.check(config, method, teacher_configs)
     evaluators.check(config.evaluate)
+    tracking.check(config.tracker)
     teacher_networks = [teacher for teacher in teacher_configs if not settings.logits_source(teacher)]
     for network_config in (*settings.students(config), *teacher_networks):
         networks.create_model(config, network_config, num_classes=2)
@@ -97,15 +99,25 @@ def check(config: ConfigDict) -> Method:
 def _walk(run: Run, method: Method) -> Results:
     pretrained = load_pretrained(run, method)
     _record_settings(run, method, pretrained)
+    trained_alone = trains_baseline(run, pretrained)
+    run = run._replace(stages=stages.plan(run, method, pretrained.teachers, trains_baseline=trained_alone))
+    run.stages.announce()
+    with tracking.opened(run.config.tracker, run.workdir, settings.as_dict(run.config)) as tracker:
+        results = _walk_stages(run._replace(tracker=tracker), method, pretrained)
+    log(summary(run.workdir, results))
+    return results
+
+
+def _walk_stages(run: Run, method: Method, pretrained: Pretrained) -> Results:
     teachers = train_teachers(run, pretrained)
     counts = count_significance(run, method, pretrained, teachers)
     samples = transfer.make(run, teachers)
     trained = distil(run, method, teachers, counts, samples)
     baseline = train_baseline(run, pretrained, trained[0] if samples is None else None)
+    run.stages.begin(stage_names.EVALUATION)
     results = evaluate(run, method, teachers, trained, baseline, counts, samples)
-    report = write_report(run.workdir, results)
-    log(summary(results))
-    log(f'the report is in {report}')
+    run.stages.begin(stage_names.REPORT)
+    write_report(run.workdir, results)
     return results
 
 
@@ -190,15 +202,19 @@ def train_baseline(run: Run, pretrained: Pretrained, student: TrainedNetwork | N
     config = run.config
     if pretrained.baseline is not None:
         return pretrained.baseline
-    baseline = baseline_method(config)
-    # With several students, the first may have a learning rate of its own, which the method lacks.
-    has_its_rate = run.students[0].learning_rate in (None, baseline.learning_rate)
-    if student is not None and config.method == 'separate' and resolve_method(config) == baseline and has_its_rate:
+    if student is not None and _student_is_baseline(run):
         return student
     if not config.separate.enabled:
         return None
     (student_config, seed) = (run.students[0], networks.seeds(config, run.students)[0])
-    return networks.train_network(run, 'separate', student_config, baseline, seed=seed, is_student=True)
+    return networks.train_network(run, 'separate', student_config, baseline_method(config), seed=seed, is_student=True)
+
+
+def trains_baseline(run: Run, pretrained: Pretrained) -> bool:
+    """Whether `train_baseline` trains a network, instead of returning another one or None."""
+    config = run.config
+    is_student = config.transfer.name is None and _student_is_baseline(run)
+    return pretrained.baseline is None and config.separate.enabled and not is_student
 
 
 def evaluate(
@@ -245,6 +261,15 @@ def load_dataset(config: ConfigDict) -> data.Dataset:
         validation_fraction=config.validation_fraction,
         seed=config.seed,
     )
+
+
+def _student_is_baseline(run: Run) -> bool:
+    """Whether the (first) student learns as the baseline does, if both learn from the training set."""
+    config = run.config
+    baseline = baseline_method(config)
+    # With several students, the first may have a learning rate of its own, which the method lacks.
+    has_its_rate = run.students[0].learning_rate in (None, baseline.learning_rate)
+    return config.method == 'separate' and resolve_method(config) == baseline and has_its_rate
 
 
 def _open(config: ConfigDict, workdir: Path, devices: list[jax.Device]) -> Run:

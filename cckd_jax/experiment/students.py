@@ -13,12 +13,20 @@ from cckd_jax import models, training
 from cckd_jax.errors import InputError
 from cckd_jax.evaluators import TrainedNetwork
 from cckd_jax.experiment import networks
-from cckd_jax.experiment.networks import Run
+from cckd_jax.experiment.networks import Run, Writer
 from cckd_jax.methods import Method
 from cckd_jax.models import Network
 from cckd_jax.paths import network_names
-from cckd_jax.report.metrics import MetricsWriter
 from cckd_jax.training.totals import Row
+
+
+def stage_name(count: int) -> str:
+    """Name of the stage that trains the students.
+
+    >>> stage_name(1), stage_name(2)
+    ('student', '2 students')
+    """
+    return 'student' if count == 1 else f'{count} students'
 
 
 def check(config: ConfigDict, method: Method) -> None:
@@ -112,7 +120,8 @@ def _train_together(
 ) -> tuple[TrainedNetwork, ...]:
     (config, split) = (run.config, run.dataset.train)
     (epochs, count) = (run.students[0].epochs, len(run.students))
-    folders = [run.workdir / name for name in network_names('student', count)]
+    names = network_names('student', count)
+    folders = [run.workdir / name for name in names]
     for folder in folders:
         folder.mkdir(exist_ok=True)
     group = {'students': [student_config.model for student_config in run.students]}
@@ -148,13 +157,15 @@ def _train_together(
     train_data = training.train_data(split, aux, jnp.stack(keys), tuple(teacher.variables for teacher in live_teachers))
     (state, rows) = networks.train_to_end(
         run,
-        f'{count} students',
+        stage_name(count),
         step,
         state,
         train_data,
         schedule,
         checkpoints=training.PeerCheckpoints(folders, facts),
-        writer=_Writers([MetricsWriter(folder) for folder in folders]),
+        writers=[
+            _OwnRows(index, writer) for index, name in enumerate(names) for writer in networks.create_writers(run, name)
+        ],
         measures=_validation(run, modules),
         totals=lambda: training.PeerTotals(count),
     )
@@ -167,29 +178,26 @@ def _train_together(
     return tuple(trained)
 
 
-class _Writers:
-    """Writes the rows of each student into its own folder; an observer of the loop."""
+class _OwnRows:
+    """Passes the rows of one student on to its writer; an observer of the loop."""
 
-    def __init__(self, writers: Sequence[MetricsWriter]):
-        self._writers = writers
+    def __init__(self, index: int, writer: Writer):
+        self._index, self._writer = index, writer
 
     def start(self, rows: Sequence[Row]) -> None:
-        """Rewrites the files of all students."""
-        for index, writer in enumerate(self._writers):
-            writer.start([row['peers'][index] for row in rows])
+        """Passes on what this student did in the epochs that are done."""
+        self._writer.start([row['peers'][self._index] for row in rows])
 
     def step(self, epoch: int, metrics: dict[str, Any]) -> None:
         """Does nothing: rows are per epoch."""
 
     def epoch(self, row: Row) -> None:
-        """Appends a row to the files of each student."""
-        for own_row, writer in zip(row['peers'], self._writers, strict=True):
-            writer.epoch(own_row)
+        """Passes on the student's own row."""
+        self._writer.epoch(row['peers'][self._index])
 
     def close(self) -> None:
-        """Closes the files of all students."""
-        for writer in self._writers:
-            writer.close()
+        """Closes the writer."""
+        self._writer.close()
 
 
 def _validation(run: Run, modules: Sequence[Any]) -> Any:

@@ -20,6 +20,7 @@ from cckd_jax.experiment.networks import Run, seeds
 from cckd_jax.methods import METHODS, ROBUST_TRAINING, SELF_REGULATED, SPARSE, Method
 from cckd_jax.models import Network
 from cckd_jax.paths import expand, network_names
+from cckd_jax.report.stages import TEACHER_OUTPUTS
 from cckd_jax.training import onnx_teacher, teacher_outputs
 from cckd_jax.training.teacher_outputs import TeacherOutputs
 
@@ -249,7 +250,9 @@ def _cached_in_workdir(run: Run, depends_on: Any, compute: Callable[[], TeacherO
     facts = [dataset.name, dataset.train.fingerprint(), dataset.test.fingerprint(), 'x/255', run.config.precision]
     key = teacher_outputs.digest(depends_on, np.array([fact.encode() for fact in facts]))
     if path.exists():
+        run.stages.begin(TEACHER_OUTPUTS, f'done before, in {path}')
         return teacher_outputs.load(path, key)
+    run.stages.begin(TEACHER_OUTPUTS, 'computing')
     outputs = compute()
     teacher_outputs.save(path, outputs, key)
     return outputs

@@ -14,6 +14,7 @@ from cckd_jax.evaluators import Teachers
 from cckd_jax.experiment import networks
 from cckd_jax.experiment.networks import Run
 from cckd_jax.methods import Method
+from cckd_jax.report.stages import TRANSFER_SET
 from cckd_jax.synthesis import System, TransferSet
 from cckd_jax.training.teacher_outputs import TeacherOutputs, digest
 
@@ -87,9 +88,11 @@ def make(run: Run, teachers: Teachers) -> TransferSet | None:
     key = digest(teacher.network.variables, np.array([facts.encode(), str(config.seed).encode()]))
     path = run.workdir / 'transfer_set.npz'
     if path.exists():
+        run.stages.begin(TRANSFER_SET, f'done before, in {path}')
         (samples, logits) = synthesis.load(path, key)
     else:
-        log(f'{config.transfer.name}: making {values["images"]:,} images without the training set')
+        action = f'{config.transfer.name} makes {values["images"]:,} images without the training set'
+        run.stages.begin(TRANSFER_SET, action)
         partial = synthesis.Partial(run.workdir / 'transfer_partial.npz', key, config.save_seconds)
         prng = jax.random.fold_in(jax.random.key(config.seed), _STREAM)
         problem = synthesis.Problem(

@@ -18,7 +18,7 @@ from cckd_jax.errors import InputError
 _FOLDERS = re.compile(r'(teacher|student)(_\d+)?|separate|evaluation|figures')
 _FOLDERS_OF_NETWORK = ('checkpoints',)
 _FILES = (
-    *('config.json', 'results.json', 'report.md', 'report.html'),
+    *('config.json', 'results.json', 'report.md', 'report.html', 'tracker.json'),
     *('teacher_outputs.npz', 'significance.npz', 'transfer_set.npz'),
 )
 _FILES_OF_NETWORK = ('metrics.jsonl',)
