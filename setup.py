@@ -31,6 +31,7 @@ setup(
         'array_record>=0.8',
         'chex>=0.1.91',
         'flax>=0.12',
+        'grain>=0.2.15',  # reads data that is larger than memory
         'importlib_resources>=6.5',  # tensorflow-datasets imports it and does not declare it
         'jax>=0.10',
         'markdown-it-py>=3.0',  # report.html

@@ -30,7 +30,7 @@ _MAX_STUDENTS = 8
 # Fields that students who train together share.
 _SHARED_FIELDS = ('epochs',)
 # Settings that do not affect results, which may change when a run directory is reused.
-WITHOUT_EFFECT = ('dataset.data_dir', 'save_seconds', 'feature_cache_gib', 'tracker')
+WITHOUT_EFFECT = ('dataset.data_dir', 'dataset.memory_gib', 'save_seconds', 'feature_cache_gib', 'tracker')
 
 
 def default() -> ConfigDict:
@@ -72,6 +72,7 @@ def _default(hyperparameters: Mapping[str, type], transfer: Mapping[str, type]) 
     config.dataset.test_fraction = 0.2  # of a folder without test images
     config.dataset.split_seed = 0  # of this choice, so that runs with other seeds have the same test split
     config.dataset.skip_unreadable = False  # leaves out files of a folder that cannot be read
+    config.dataset.memory_gib = placeholder(float)  # larger data stays on the disk; empty: half of the free memory
     config.dataset.examples = placeholder(int)  # number of training examples to keep; empty: all
 
     config.augmentation = ConfigDict()  # with augmentation, the teacher runs inside the step

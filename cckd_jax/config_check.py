@@ -44,6 +44,7 @@ SETTING_RANGES: Mapping[str, Range] = {
     'student.seed': _SEED,
     'separate.learning_rate': _ABOVE_ZERO,
     'dataset.examples': integers(1),
+    'dataset.memory_gib': Range(lambda value: value > 0, 'above 0, or empty for half of the free memory'),
     'dataset.image_shape': Range(_is_shape, '(height, width, channels), whole numbers above 0'),
     'dataset.test_fraction': Range(lambda value: 0 < value < 1, 'in (0, 1)'),
     'dataset.split_seed': _SEED,

@@ -19,6 +19,7 @@ SETTINGS: Mapping[str, str] = {
     'dataset.test_fraction': 'Fraction of each class that becomes the test split of a folder without one.',
     'dataset.split_seed': "Seed of a folder's test split and of the order of its examples. Not the run's seed.",
     'dataset.skip_unreadable': 'Leaves out files of a folder that cannot be read as images, instead of an error.',
+    'dataset.memory_gib': 'Images of more GiB than this stay on the disk. Empty: half of the free memory.',
     'dataset.examples': 'Number of training examples to keep, from the first. Empty: all.',
     'augmentation.crop': 'Pixels of padding from which each image is cropped at random. The teacher then runs live.',
     'augmentation.flip': 'Flips images left to right at random. The teacher then runs live.',

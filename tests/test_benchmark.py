@@ -98,6 +98,15 @@ def test_the_suite_of_attacks_and_bounds(monkeypatch, tmp_path, options):
     assert min(seconds[1:]) > seconds[0] > 0
 
 
+def test_the_suite_of_images_on_the_disk(monkeypatch, tmp_path, options):
+    monkeypatch.setattr(suites, '_STREAMED', 10)
+    (numbers, table) = suites.streaming(options._replace(dataset='digits'), tmp_path)
+    assert [row[0] for row in table[1:]] == ['pixels', 'digits'] == list(numbers)
+    for measured in numbers.values():
+        assert measured['images_per_second']['median'] > 20
+        assert measured['ratio']['median'] > 0
+
+
 def test_the_old_name_of_the_suite_robustness_is_kept(monkeypatch, options):
     monkeypatch.setitem(suites.SUITES, 'robustness', lambda options, folder: suites.Result({}, [['table']]))
     (report, table) = suites.run('around', options)

@@ -27,7 +27,7 @@ BELOW: dict[str, set[str]] = {
     'losses': {'checks'},
     'selection': {'checks', 'errors'},
     'models': {'errors', 'imports'},
-    'data': {'errors', 'cache', 'cpu', 'paths', 'console'},
+    'data': {'errors', 'cache', 'cpu', 'paths', 'console', 'io'},
     'robustness': {'losses', 'models', 'errors', 'checks'},
     'methods': {'losses', 'selection', 'robustness', 'models', 'errors', 'imports'},
     'training': {'losses', 'methods', 'models', 'data', 'errors', 'imports', 'console', 'io', 'cache', 'paths'},

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from cckd_jax import data
-from cckd_jax.data import datasets, prepare
+from cckd_jax.data import prepare, records
 from cckd_jax.data.digits_builder import Digits
 from cckd_jax.errors import InputError
 
@@ -119,7 +119,7 @@ def test_a_copy_is_decoded_once_and_again_when_it_changes(tmp_path, monkeypatch)
     prepare_tiny_mnist(tmp_path)
     first = data.load('mnist', data_dir=str(tmp_path))
     with monkeypatch.context() as patch:
-        patch.setattr(datasets, '_read', lambda *a: pytest.fail('decoded a second time'))
+        patch.setattr(records, 'read_split', lambda *a: pytest.fail('decoded a second time'))
         second = data.load('mnist', data_dir=str(tmp_path))
     for split in ('train', 'test'):
         np.testing.assert_array_equal(getattr(first, split).images, getattr(second, split).images)
@@ -128,8 +128,8 @@ def test_a_copy_is_decoded_once_and_again_when_it_changes(tmp_path, monkeypatch)
         path.write_bytes(path.read_bytes()[:100])
     assert data.load('mnist', data_dir=str(tmp_path)).train.fingerprint() == first.train.fingerprint()
     reads = []
-    read = datasets._read
-    monkeypatch.setattr(datasets, '_read', lambda *a: reads.append(a[1]) or read(*a))
+    read = records.read_split
+    monkeypatch.setattr(records, 'read_split', lambda *a: reads.append(a[1]) or read(*a))
     next(tmp_path.rglob('*.array_record*')).touch()
     data.load('mnist', data_dir=str(tmp_path))
     assert reads == ['train', 'test']
@@ -239,7 +239,7 @@ def test_arrays_in_the_cache_that_are_not_the_data_set_are_replaced(tmp_path, mo
     np.savez(path, images=images, labels=labels)
     for _ in range(2):
         assert data.load('mnist', data_dir=str(tmp_path)).train.fingerprint() == first.fingerprint()
-        monkeypatch.setattr(datasets, '_read', lambda *a: pytest.fail('decoded a second time'))
+        monkeypatch.setattr(records, 'read_split', lambda *a: pytest.fail('decoded a second time'))
 
 
 def test_a_split_is_a_value_of_two_arrays():

@@ -33,9 +33,9 @@ def real(folder: Path, dataset: str, data_dir: str | None) -> str:
     path = folder / 'data.npz'
     np.savez(
         path,
-        images=splits.train.images,
+        images=splits.train.images[:],
         labels=splits.train.labels,
-        test_images=splits.test.images,
+        test_images=splits.test.images[:],
         test_labels=splits.test.labels,
     )
     return str(path)

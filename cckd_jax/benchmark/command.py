@@ -4,7 +4,8 @@
     python launch/benchmark.py --suite=epoch --peer=torch --data_dir=DIR
 
 Suites: step (images per second and compile time by network and method), epoch (whole epochs for each way to skip
-samples), memory, scaling (examples, classes, devices), robustness (attacks and bounds). With --peer=torch, the same
+samples), memory, scaling (examples, classes, devices), robustness (attacks and bounds), streaming (images that stay on
+the disk). With --peer=torch, the same
 work in PyTorch, on the CPU and in float32, takes turns with ours, and the ratios are printed; it needs a checkout and
 pip install -e '.[peer]'. Run nothing else on the machine meanwhile.
 """
@@ -67,7 +68,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument('--precision', default='float32', help=f'of the networks: {", ".join(PRECISIONS)}')
     parser.add_argument('--rounds', type=int, default=5, help='measured turns of each process')
     parser.add_argument('--epochs', type=int, default=7, help='epochs per turn of the suite epoch')
-    parser.add_argument('--dataset', default='mnist', help='of the suites epoch and memory')
+    parser.add_argument('--dataset', default='mnist', help='of the suites epoch, memory and streaming')
     parser.add_argument('--data_dir', help="where TFDS prepared it; TFDS's default directory if omitted")
     return parser
 

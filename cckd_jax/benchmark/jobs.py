@@ -18,6 +18,7 @@ import optax
 
 from cckd_jax import cache, cpu, data, evaluation, models, provenance, training
 from cckd_jax.benchmark import protocol
+from cckd_jax.benchmark.streaming import streaming
 from cckd_jax.methods import METHODS, SELF_REGULATED_RECHECK, Method
 from cckd_jax.report.metrics import MetricsWriter
 from cckd_jax.robustness import PROPAGATIONS
@@ -286,6 +287,7 @@ if __name__ == '__main__':
             'step': step,
             'forward': forward,
             'robustness': robustness,
+            'streaming': streaming,
             'epochs': epochs,
             'compiled': compiled,
             'teacher': teacher,

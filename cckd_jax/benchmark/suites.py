@@ -31,7 +31,7 @@ class Options(NamedTuple):
       epochs: of each turn of the suite `epoch`.
       networks: names of networks.
       methods: names of methods.
-      dataset: of the suites `epoch` and `memory`.
+      dataset: of the suites `epoch`, `memory` and `streaming`.
       data_dir: where TFDS prepared the data set; None for its default directory.
       peer: command of the peer, or None.
       precision: of the networks' computation, `float32` or `bfloat16`.
@@ -255,6 +255,31 @@ def robustness(options: Options, folder: Path) -> Result:
     return Result(numbers, table)
 
 
+def streaming(options: Options, folder: Path) -> Result:
+    """Measures images per second that arrive on the devices from the disk, and the ratio to plain reading."""
+    numbers: dict[str, Any] = {}
+    table = [['source', 'images/s', 'least', 'most', 'reading images/s', 'ratio']]
+    shared = {
+        'data_dir': options.data_dir,
+        'folder': str(folder),
+        'batch_size': options.batch_size,
+        'count': _STREAMED,
+    }
+    with own_worker() as worker:
+        for source in ('pixels', options.dataset):
+            worker.open('streaming', source=source, **shared)
+            turns = interleave({'ours': worker}, rounds=options.rounds, title=source)['ours']
+            (seconds, read) = (np.array([turn[key] for turn in turns]) for key in ('seconds', 'read_seconds'))
+            (speeds, reading) = (median_min_max(turns[0]['images'] / values) for values in (seconds, read))
+            ratios = ratio(read, seconds)
+            numbers[source] = {'images_per_second': speeds, 'reading_images_per_second': reading, 'ratio': ratios}
+            row = [f'{speeds[key]:,.0f}' for key in _STATISTICS]
+            table.append([source, *row, f'{reading["median"]:,.0f}', f'{ratios["median"]:.2g}'])
+    return Result(numbers, table)
+
+
+# Images of 224x224x3 in the suite `streaming`.
+_STREAMED = 2048
 # Images per call. Bounds hold coefficients of every value in a network, so that CROWN takes few.
 _IMAGES_PER_TASK = {
     'forward': 128,
@@ -273,6 +298,7 @@ SUITES: Mapping[str, Callable[[Options, Path], Result]] = {
     'memory': memory,
     'scaling': scaling,
     'robustness': robustness,
+    'streaming': streaming,
 }
 _ALIASES = {'around': 'robustness'}
 

@@ -1,20 +1,23 @@
-"""Data sets as uint8 arrays in memory, read once through `tfds.data_source`."""
+"""Data sets as uint8 arrays, read once into memory or, if they are larger than it, from the disk by index."""
 
 import contextlib
 import functools
 import io
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import jax
 import numpy as np
-from tqdm import tqdm
 
 from cckd_jax import cache
-from cckd_jax.data import prepare
+from cckd_jax.console import log
+from cckd_jax.data import prepare, records
 from cckd_jax.data.decoded import cached_split
 from cckd_jax.data.digits import NUM_CLASSES, SHAPES, config_name, resized_digits
 from cckd_jax.data.folders import read_folder
+from cckd_jax.data.memory import memory_limit
 from cckd_jax.data.npz import read_npz
 from cckd_jax.data.split import Split
 from cckd_jax.errors import InputError
@@ -22,8 +25,6 @@ from cckd_jax.paths import expand
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
-
-_CHUNK = 1000
 
 
 class Dataset(NamedTuple):
@@ -51,7 +52,8 @@ class Dataset(NamedTuple):
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """`(H, W, C)`."""
-        return self.train.images.shape[1:]
+        (_, height, width, channels) = self.train.images.shape
+        return height, width, channels
 
 
 def load(
@@ -65,8 +67,10 @@ def load(
     examples: int | None = None,
     validation_fraction: float = 0.0,
     seed: int = 0,
+    memory_gib: float | None = None,
+    devices: Sequence[jax.Device] = (),
 ) -> Dataset:
-    """Reads a data set into memory.
+    """Reads a data set into memory, or prepares to read its images from the disk.
 
     Args:
       name: `digits`, a TFDS image classification set with the splits train and test, or the path of an `.npz` with
@@ -81,6 +85,8 @@ def load(
       examples: number of training examples to keep, from the front; all if None.
       validation_fraction: fraction of the training set to hold out, in [0, 1).
       seed: of the held-out choice.
+      memory_gib: size in GiB above which the images of both splits stay on the disk; None for half of the free memory.
+      devices: that will hold the images; None of `memory_gib` also means half of the free memory of each.
 
     Raises:
       InputError: the name is unknown, the data cannot be read, or a value is out of range.
@@ -88,12 +94,12 @@ def load(
     >>> load('digits').train.images.shape
     (1437, 28, 28, 1)
     """
-    (path, short_name) = (expand(name), name)
+    (path, short_name, limit) = (expand(name), name, memory_limit(memory_gib, devices))
     if name.lower().endswith('.npz'):
         short_name = path.stem
-        (train, test, class_names) = read_npz(path)
+        (train, test, class_names) = read_npz(path, limit)
     elif name == 'digits':
-        (train, test, class_names) = _load_digits(image_shape or SHAPES[0])
+        (train, test, class_names) = _load_digits(image_shape or SHAPES[0], limit)
     elif path.is_dir() and not prepare.is_known(name):
         short_name = path.resolve().name
         try:
@@ -103,15 +109,22 @@ def load(
                 test_fraction=test_fraction,
                 split_seed=split_seed,
                 skip_unreadable=skip_unreadable,
+                limit=limit,
             )
         except OSError as error:
             raise InputError(f'cannot read {name} ({error.strerror or error}: {error.filename})') from None
     else:
         prepare.prepare(name, data_dir)
-        (train, test, class_names) = _from_tfds(name, prepare.open_builder(name, data_dir))
+        (train, test, class_names) = _from_tfds(name, prepare.open_builder(name, data_dir), limit)
     if len(class_names) < 2:
         raise InputError(f'data set {name!r} has only one class')
     count = len(train) if examples is None else min(examples, len(train))
+    if train.is_stored:
+        size = (len(train) + len(test)) * np.prod(train.images.shape[1:]) / 2**30
+        log(
+            f'{short_name}: the images take {size:,.3g} GiB, and the limit is {limit / 2**30:,.3g} GiB '
+            '(dataset.memory_gib); they are read from the disk in every epoch'
+        )
     held_out = int(count * validation_fraction)
     order = np.random.default_rng(seed).permutation(count) if held_out else np.arange(count)
     (validation_rows, rows) = (np.sort(indices) for indices in np.split(order, [held_out]))
@@ -127,14 +140,14 @@ def load(
     )
 
 
-def _load_digits(image_shape: tuple[int, int, int]) -> tuple[Split, Split, tuple[str, ...]]:
+def _load_digits(image_shape: tuple[int, int, int], limit: float) -> tuple[Split, Split, tuple[str, ...]]:
     """The digits from the cache, which is repaired if damaged; in memory if it cannot be used."""
     if image_shape not in SHAPES:
         shapes = ' or '.join(str(shape) for shape in SHAPES)
         raise InputError(f'digits come as {shapes}, not as dataset.image_shape={image_shape}')
     for attempt in range(3):
         try:
-            return _from_tfds('digits', _digits_builder(image_shape))
+            return _from_tfds('digits', prepared_digits(image_shape), limit)
         except Exception:  # TFDS raises anything for a full disk or a damaged file
             # The first retry finds what another process has prepared meanwhile, the second starts afresh.
             if attempt == 1:
@@ -143,7 +156,8 @@ def _load_digits(image_shape: tuple[int, int, int]) -> tuple[Split, Split, tuple
     return splits['train'], splits['test'], tuple(map(str, range(NUM_CLASSES)))
 
 
-def _digits_builder(image_shape: tuple[int, int, int]) -> 'tfds.core.DatasetBuilder':
+def prepared_digits(image_shape: tuple[int, int, int] = SHAPES[0]) -> 'tfds.core.DatasetBuilder':
+    """The TFDS builder of the digits, prepared in the cache."""
     from cckd_jax.data.digits_builder import Digits  # imports TFDS, which takes a second
 
     builder = Digits(config=config_name(image_shape), data_dir=str(cache.folder()), file_format='array_record')
@@ -154,7 +168,7 @@ def _digits_builder(image_shape: tuple[int, int, int]) -> 'tfds.core.DatasetBuil
     return builder
 
 
-def _from_tfds(name: str, builder: 'tfds.core.DatasetBuilder') -> tuple[Split, Split, tuple[str, ...]]:
+def _from_tfds(name: str, builder: 'tfds.core.DatasetBuilder', limit: float) -> tuple[Split, Split, tuple[str, ...]]:
     missing = {'train', 'test'} - set(builder.info.splits)
     if missing or not {'image', 'label'} <= set(builder.info.features or ()):
         raise InputError(
@@ -164,36 +178,20 @@ def _from_tfds(name: str, builder: 'tfds.core.DatasetBuilder') -> tuple[Split, S
     shape = builder.info.features['image'].shape
     if None in shape:
         raise InputError(f'data set {name!r} has images of different sizes {shape}; resize them and save an .npz')
+    names = tuple(builder.info.features['label'].names)
+    shapes = [records.split_shape(builder, split) for split in ('train', 'test')]
+    if sum(int(np.prod(shape)) for shape in shapes) > limit:
+        (train, test) = (records.stored_split(builder, split) for split in ('train', 'test'))
+        return train, test, names
     classes = builder.info.features['label'].num_classes
     (train, test) = (
         cached_split(
             Path(builder.data_dir),
             split,
-            functools.partial(_read, builder, split, classes),
-            shape=(builder.info.splits[split].num_examples, *shape),
+            functools.partial(records.read_split, builder, split),
+            shape=shape,
             num_classes=classes,
         )
-        for split in ('train', 'test')
+        for split, shape in zip(('train', 'test'), shapes, strict=True)
     )
-    return train, test, tuple(builder.info.features['label'].names)
-
-
-def _read(builder: 'tfds.core.DatasetBuilder', split: str, classes: int) -> Split:
-    try:
-        source = builder.as_data_source(split=split)
-        images = np.empty((len(source), *builder.info.features['image'].shape), np.uint8)
-        labels = np.empty(len(source), np.int32)
-        starts = range(0, len(source), _CHUNK)
-        for start in tqdm(starts, f'reading {builder.name} {split}', leave=False, disable=None):
-            stop = min(start + _CHUNK, len(source))
-            for row, example in enumerate(source.__getitems__(range(start, stop)), start):
-                images[row], labels[row] = example['image'], example['label']
-    except Exception as error:  # a damaged file raises anything
-        raise InputError(
-            f'cannot read {split} of {builder.name!r} at {builder.data_dir} '
-            f'({type(error).__name__}: {str(error).splitlines()[0] if str(error) else "no message"}); '
-            'prepare it again, or set dataset.data_dir to an intact copy'
-        ) from error
-    if len(labels) == 0 or labels.min() < 0 or labels.max() >= classes:
-        raise InputError(f'labels of {builder.name!r} {split} must be in [0, {classes})')
-    return Split(images, labels)
+    return train, test, names

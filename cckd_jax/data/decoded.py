@@ -1,49 +1,14 @@
 """Decoded splits in the user's cache folder: decoding 60,000 PNGs takes seconds, reading their arrays does not."""
 
-import contextlib
 import hashlib
 import os
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from cckd_jax import cache
+from cckd_jax.data.cached import cached_arrays
 from cckd_jax.data.split import Split
-
-
-def cached_arrays(
-    name: str,
-    compute: Callable[[], dict[str, np.ndarray]],
-    is_valid: Callable[[dict[str, np.ndarray]], bool],
-) -> dict[str, np.ndarray]:
-    """Returns arrays from the cache, or computes them and writes them to the cache.
-
-    Args:
-      name: of the cached file; it has a key of everything that the arrays depend on.
-      compute: makes the arrays.
-      is_valid: whether cached arrays are what `compute` promises. A cached file that cannot be read or is not valid is
-        replaced.
-    """
-    path = cache.folder() / 'decoded' / f'{name}.npz'
-    # Opened here, because numpy does not close a damaged file that it opened itself.
-    with contextlib.suppress(Exception), path.open('rb') as file, np.load(file) as archive:
-        arrays = dict(archive)
-        if is_valid(arrays):
-            return arrays
-    arrays = compute()
-    # A run does not depend on its cache being writable.
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = path.with_name(f'.{uuid.uuid4().hex}')
-        try:
-            with temporary.open('wb') as output:
-                np.savez(output, **arrays)  # type: ignore[arg-type]  # a name may also be numpy's flag allow_pickle
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    return arrays
 
 
 def cached_split(
@@ -61,7 +26,7 @@ def cached_split(
       num_classes: C.
     """
     arrays = cached_arrays(
-        f'{folder.parent.name}-{split}-{_key(folder)}',
+        f'{folder.parent.name}-{split}-{folder_key(folder)}',
         lambda: vars(decode()),
         lambda arrays: _is_valid(Split(arrays['images'], arrays['labels']), shape, num_classes),
     )
@@ -77,7 +42,8 @@ def _is_valid(split: Split, shape: tuple[int, ...], num_classes: int) -> bool:
     )
 
 
-def _key(folder: Path) -> str:
+def folder_key(folder: Path) -> str:
+    """A key of the name, size and modification time of every file in a folder."""
     digest = hashlib.sha256(os.fsencode(folder.absolute()))
     for path in sorted(folder.iterdir()):
         facts = path.stat()

@@ -41,6 +41,6 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         return {name: self._generate_examples(split) for name, split in splits.items()}
 
     def _generate_examples(self, split: Split) -> Iterator[tuple[int, dict]]:
-        for key, (image, label) in enumerate(zip(split.images, split.labels, strict=True)):
+        for key, (image, label) in enumerate(zip(split.images[:], split.labels, strict=True)):
             # TFDS encodes arrays with TensorFlow, but Pillow images without it.
             yield key, {'image': Image.fromarray(image.squeeze()), 'label': int(label)}

@@ -1,6 +1,7 @@
 """Data sets from a folder of images: `train/CLASS/*` and `test/CLASS/*`, or `CLASS/*`, which is split here."""
 
 import hashlib
+import math
 import os
 import zlib
 from collections.abc import Sequence
@@ -11,11 +12,13 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from cckd_jax import cpu
+from cckd_jax import cache, cpu
 from cckd_jax.console import log
-from cckd_jax.data.decoded import cached_arrays
+from cckd_jax.data.cached import cached_arrays
 from cckd_jax.data.images import SUFFIXES, decode, find_images
+from cckd_jax.data.pixels import PixelRecords, stored_pixels
 from cckd_jax.data.split import Split
+from cckd_jax.data.stored import StoredImages
 from cckd_jax.errors import InputError
 
 # Separates the order of the examples from the choice of the test examples.
@@ -37,6 +40,7 @@ def read_folder(
     test_fraction: float = 0.2,
     split_seed: int = 0,
     skip_unreadable: bool = False,
+    limit: float = math.inf,
 ) -> tuple[Split, Split, tuple[str, ...]]:
     """Reads a folder of images.
 
@@ -52,6 +56,7 @@ def read_folder(
       split_seed: seed of the test split and of the order of the examples. The split depends on the names of the files
         and not on their location.
       skip_unreadable: whether to leave out files that cannot be read as images. They are listed in either case.
+      limit: bytes above which the decoded images stay on the disk.
 
     Returns:
       The training split, the test split and the class names.
@@ -64,13 +69,14 @@ def read_folder(
         classes = _common_classes(folder)
         (train_files, test_files) = (_list(folder / split, classes) for split in ('train', 'test'))
         image_shape = _needed(folder, image_shape)
-        train = _read(folder / 'train', train_files, image_shape, skip_unreadable)
-        test = _read(folder / 'test', test_files, image_shape, skip_unreadable)
+        is_stored = _size((train_files, test_files), image_shape) > limit
+        train = _read(folder / 'train', train_files, image_shape, skip_unreadable, is_stored)
+        test = _read(folder / 'test', test_files, image_shape, skip_unreadable, is_stored)
     else:
         classes = _classes(folder)
         files = _list(folder, classes)
         image_shape = _needed(folder, image_shape)
-        images = _read(folder, files, image_shape, skip_unreadable)
+        images = _read(folder, files, image_shape, skip_unreadable, _size((files,), image_shape) > limit)
         is_test = _choose_test(folder, images.labels, classes, test_fraction, split_seed)
         (train, test) = (images.take(np.flatnonzero(chosen)) for chosen in (~is_test, is_test))
     orders = (np.random.default_rng([split_seed, _ORDER]).permutation(len(split)) for split in (train, test))
@@ -139,29 +145,31 @@ def _list(folder: Path, classes: Sequence[str]) -> _Files:
     return _Files(paths, np.array(labels, np.int32))
 
 
-def _read(folder: Path, files: _Files, image_shape: tuple[int, int, int], skip_unreadable: bool) -> Split:
+def _size(splits: Sequence[_Files], image_shape: tuple[int, int, int]) -> int:
+    return sum(len(files.paths) for files in splits) * math.prod(image_shape)
+
+
+def _read(
+    folder: Path, files: _Files, image_shape: tuple[int, int, int], skip_unreadable: bool, is_stored: bool
+) -> Split:
     """The readable images with their labels, in the order of the files."""
-    (count, shape) = (len(files.paths), (len(files.paths), *image_shape))
-
-    def is_valid(arrays: dict[str, np.ndarray]) -> bool:
-        (images, readable) = (arrays['images'], arrays['readable'])
-        return (images.shape, images.dtype) == (shape, np.dtype(np.uint8)) and (readable.shape, readable.dtype) == (
-            (count,),
-            np.dtype(bool),
-        )
-
-    arrays = cached_arrays(
-        f'{folder.absolute().name[:100]}-{_key(folder, files.paths, image_shape)}',
-        lambda: _decode(folder, files.paths, image_shape),
-        is_valid,
-    )
-    (images, readable) = (arrays['images'], arrays['readable'])
+    count = len(files.paths)
+    key = f'{folder.absolute().name[:100]}-{_key(folder, files.paths, image_shape)}'
+    decode_row = lambda row: decode(files.paths[row], image_shape)
+    images: np.ndarray | PixelRecords
+    if is_stored:
+        path = cache.folder() / 'decoded' / f'{key}.array_record'
+        (images, readable) = stored_pixels(path, (count, *image_shape), decode_row)
+    else:
+        (images, readable) = _in_memory(key, folder, files.paths, image_shape)
     reason = ''
     # Tried again: a file on a network may be back, and the reason is not in the cache.
     for index in np.flatnonzero(~readable):
         try:
-            images[index] = decode(files.paths[index], image_shape)
+            image = decode_row(index)
             readable[index] = True
+            if isinstance(images, np.ndarray):
+                images[index] = image
         except InputError as error:
             reason = reason or str(error)
     unreadable = [str(files.paths[index].relative_to(folder)) for index in np.flatnonzero(~readable)]
@@ -176,7 +184,24 @@ def _read(folder: Path, files: _Files, image_shape: tuple[int, int, int], skip_u
         if len(emptied):
             path = files.paths[int(np.flatnonzero(files.labels == emptied[0])[0])]
             raise InputError(f'no image of the class of {path} can be read; remove the class, or repair its images')
-    return Split(images, files.labels).take(np.flatnonzero(readable))
+    stored = images if isinstance(images, np.ndarray) else StoredImages(images, key)
+    return Split(stored, files.labels).take(np.flatnonzero(readable))
+
+
+def _in_memory(
+    key: str, folder: Path, paths: Sequence[Path], image_shape: tuple[int, int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The images, and which of them are readable."""
+
+    def is_valid(arrays: dict[str, np.ndarray]) -> bool:
+        (images, readable) = (arrays['images'], arrays['readable'])
+        return (images.shape, images.dtype) == ((len(paths), *image_shape), np.dtype(np.uint8)) and (
+            readable.shape,
+            readable.dtype,
+        ) == ((len(paths),), np.dtype(bool))
+
+    arrays = cached_arrays(key, lambda: _decode(folder, paths, image_shape), is_valid)
+    return arrays['images'], arrays['readable']
 
 
 def _decode(folder: Path, paths: Sequence[Path], image_shape: tuple[int, int, int]) -> dict[str, np.ndarray]:

@@ -134,7 +134,7 @@ def _attack_accuracies(
 ) -> tuple[float, float]:
     """Accuracy of the baseline and of a student on training images attacked on the baseline (Tables 8-9)."""
     count = min(run.config.attack.samples, len(run.dataset.train))
-    images, labels = run.dataset.train.images[:count], run.dataset.train.labels[:count]
+    (images, labels) = (run.dataset.train.images.take(np.arange(count), axis=0), run.dataset.train.labels[:count])
     apply = transfer_attack(attacked.module, student.module, run.config.attack.epsilon, loss, tuple(run.devices))
     (adversarial, attacked_classes, student_classes) = apply((attacked.variables, student.variables), images, labels)
     if store:

@@ -183,6 +183,7 @@ def train_network(
         devices=run.devices,
         augment=create_augmentation(run),
         compaction=config.compaction,
+        is_stored=split.is_stored,
     )
     train_data = training.train_data(split, aux, key, tuple(teacher.variables for teacher in live_teachers))
     (state, rows) = train_to_end(
@@ -247,6 +248,7 @@ def train_to_end(
             measures=measures,
             save_seconds=run.config.save_seconds,
             totals=totals,
+            stream=training.make_stream(run.dataset.train.images, run.devices),
         )
 
 
@@ -273,7 +275,8 @@ def create_schedule(
 ) -> training.Schedule:
     """The epochs, batches and order of examples of a network, or of several that train together."""
     subset = method.epoch_subset(split.labels, aux)
-    return training.Schedule(epochs, run.config.batch_size, seed, subset, training.steps_per_call(method, run.devices))
+    steps = training.steps_per_call(method, run.devices, is_stored=split.is_stored)
+    return training.Schedule(epochs, run.config.batch_size, seed, subset, steps)
 
 
 def create_optimizer(run: Run, learning_rate: float, steps: int) -> optax.GradientTransformation:

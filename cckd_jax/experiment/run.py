@@ -244,8 +244,8 @@ def evaluate(
     )
 
 
-def load_dataset(config: ConfigDict) -> data.Dataset:
-    """Reads the data set of a run.
+def load_dataset(config: ConfigDict, devices: Sequence[jax.Device] = ()) -> data.Dataset:
+    """Reads the data set of a run, whose images will be on these devices.
 
     Raises:
       InputError: it cannot be read.
@@ -260,6 +260,8 @@ def load_dataset(config: ConfigDict) -> data.Dataset:
         examples=config.dataset.examples,
         validation_fraction=config.validation_fraction,
         seed=config.seed,
+        memory_gib=config.dataset.memory_gib,
+        devices=devices,
     )
 
 
@@ -273,7 +275,7 @@ def _student_is_baseline(run: Run) -> bool:
 
 
 def _open(config: ConfigDict, workdir: Path, devices: list[jax.Device]) -> Run:
-    dataset = load_dataset(config)
+    dataset = load_dataset(config, devices)
     training.check_batch(config.batch_size, len(dataset.train), devices)
     return Run(config, workdir, dataset, devices)
 

@@ -28,5 +28,6 @@ from cckd_jax.training.state import (
     train_data as train_data,
 )
 from cckd_jax.training.step import Step as Step, make_step as make_step
+from cckd_jax.training.streaming import make_stream as make_stream
 from cckd_jax.training.teacher_outputs import write_logits as write_logits
 from cckd_jax.training.totals import PeerTotals as PeerTotals

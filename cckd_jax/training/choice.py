@@ -17,13 +17,14 @@ from cckd_jax.training.step import Step, make_step
 _STEPS_PER_CALL = 100
 
 
-def steps_per_call(method: Method, devices: Sequence[jax.Device]) -> int:
+def steps_per_call(method: Method, devices: Sequence[jax.Device], *, is_stored: bool = False) -> int:
     """Number of steps that one call of the step takes: many on accelerators, where a call costs more than a step.
 
-    On CPUs it is one, because XLA:CPU runs convolutions inside a loop several times slower; and for methods that skip
-    samples, because the host chooses the samples of each epoch.
+    On CPUs it is one, because XLA:CPU runs convolutions inside a loop several times slower; for methods that skip
+    samples, because the host chooses the samples of each epoch; and for images that stay on the disk (`is_stored`),
+    because the images of many steps would have to be in memory together.
     """
-    return 1 if _on_cpu(devices) or method.skips_samples else _STEPS_PER_CALL
+    return 1 if _on_cpu(devices) or method.skips_samples or is_stored else _STEPS_PER_CALL
 
 
 def choose_step(
@@ -36,6 +37,7 @@ def choose_step(
     devices: Sequence[jax.Device],
     augment: Augment | None = None,
     compaction: bool | None = None,
+    is_stored: bool = False,
 ) -> Step:
     """Returns the step for a method, a network and the devices.
 
@@ -49,11 +51,12 @@ def choose_step(
       augment: changes the images, or None.
       compaction: whether the backward pass runs over the kept samples only; None enables it where it is exact and
         faster.
+      is_stored: whether the images stay on the disk, so that every call takes one step.
     """
     if compaction is None:
         exact = isinstance(student, models.Classifier) and not jax.tree.leaves(state.batch_stats)
         compaction = method.gate is not None and exact and _on_cpu(devices)
-    scan = {'scan': True} if steps_per_call(method, devices) > 1 else {}
+    scan = {'scan': True} if steps_per_call(method, devices, is_stored=is_stored) > 1 else {}
     compact = make_compact_step if _on_cpu(devices) else make_compact_step_on_device
     make = compact if compaction else make_step
     return make(method, student, teachers, optimizer, devices=devices, augment=augment, **scan)

@@ -19,6 +19,7 @@ import optax
 
 from cckd_jax.data import PADDING, Augment
 from cckd_jax.methods import Method
+from cckd_jax.training.batch import Rows, select
 from cckd_jax.training.state import TrainData, TrainState
 from cckd_jax.training.step import AXIS, Metrics, Step, TrainStep, parallel, sum_over_devices
 
@@ -58,14 +59,14 @@ def make_compact_step(
     """
     train_step = TrainStep(method, student, tuple(teachers), optimizer, augment)
 
-    def forward(state: TrainState, data: TrainData, indices: chex.Array):
-        aux = train_step.forward(state, data, indices)
+    def forward(state: TrainState, data: TrainData, rows: Rows):
+        aux = train_step.forward(state, data, rows)
         keep = jax.lax.all_gather(aux.keep, AXIS)
         return (train_step.update_records(state, aux), aux.batch_stats), (keep, train_step.batch_counts(aux))
 
-    def packed(state: TrainState, constants: tuple[TrainData, Any], indices: chex.Array) -> tuple[TrainState, Metrics]:
+    def packed(state: TrainState, constants: tuple[TrainData, Any], rows: Rows) -> tuple[TrainState, Metrics]:
         (data, (records, batch_stats)) = constants
-        (loss_sum, aux), gradients = train_step.gradients(state, data, indices, gated=False)
+        (loss_sum, aux), gradients = train_step.gradients(state, data, rows, gated=False)
         (state, metrics) = train_step.apply_gradients(state, loss_sum, gradients, aux.keep, batch_stats)
         return state.replace(records=records), metrics | sum_over_devices(aux.teacher_weights)
 
@@ -73,20 +74,20 @@ def make_compact_step(
     forward = jax.pmap(forward, axis_name=AXIS, in_axes=(None, None, 0), out_axes=(None, None), devices=devices)
     last: dict[str, Any] = {'epoch': None, 'metrics': None}
 
-    def step(state: TrainState, data: TrainData, indices: chex.Array) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, data: TrainData, rows: Rows) -> tuple[TrainState, Metrics]:
         epoch = int(state.epoch)
         if last['epoch'] == epoch and _kept_fraction(last['metrics']) > _FORWARD_PAYS:
-            (state, metrics) = masked(state, data, indices)
+            (state, metrics) = masked(state, data, rows)
         else:
-            constants, (keep, counts) = forward(state, data, indices)
-            kept = np.asarray(indices)[np.asarray(keep)]
+            constants, (keep, counts) = forward(state, data, rows)
+            kept = np.flatnonzero(keep)
             needed = -(-len(kept) // len(devices))
-            size = next(size for size in sizes(indices.shape[1]) if size >= needed)
-            rows = np.full(size * len(devices), PADDING, np.int32)
-            rows[: len(kept)] = kept
+            size = next(size for size in sizes(keep.shape[1]) if size >= needed)
+            positions = np.full(size * len(devices), PADDING, np.int32)
+            positions[: len(kept)] = kept
             # Devices receive samples in turn, so that their numbers are equal.
-            rows = np.ascontiguousarray(rows.reshape(size, len(devices)).T)
-            (state, metrics) = packed(state, (data, constants), rows)
+            positions = np.ascontiguousarray(positions.reshape(size, len(devices)).T)
+            (state, metrics) = packed(state, (data, constants), select(_joined(rows), positions))
             metrics = metrics | counts
         last.update(epoch=epoch, metrics=metrics)
         return state, metrics
@@ -110,14 +111,17 @@ def make_compact_step_on_device(
     """
     train_step = TrainStep(method, student, tuple(teachers), optimizer, augment)
 
-    def step(state: TrainState, data: TrainData, indices: chex.Array) -> tuple[TrainState, Metrics]:
-        aux = train_step.forward(state, data, indices)
-        choices = sizes(len(indices))
+    def step(state: TrainState, data: TrainData, rows: Rows) -> tuple[TrainState, Metrics]:
+        aux = train_step.forward(state, data, rows)
+        choices = sizes(len(aux.keep))
         needed = jax.lax.pmax(jnp.sum(aux.keep), AXIS)
-        rows = jnp.where(aux.keep, indices, PADDING)[jnp.argsort(~aux.keep)]
+        order = jnp.argsort(~aux.keep)
+        positions = jnp.where(aux.keep[order], order, PADDING)
 
         def gradients(size: int) -> tuple[chex.Array, Any, Any]:
-            (loss_sum, packed), gradients = train_step.gradients(state, data, rows[:size], gated=False)
+            (loss_sum, packed), gradients = train_step.gradients(
+                state, data, select(rows, positions[:size]), gated=False
+            )
             return loss_sum, gradients, packed.teacher_weights
 
         index = jnp.searchsorted(jnp.asarray(choices), needed)
@@ -128,6 +132,11 @@ def make_compact_step_on_device(
         return new, train_step.batch_counts(aux) | metrics | sum_over_devices(teacher_weights)
 
     return parallel(step, devices, scan=scan)
+
+
+def _joined(rows: Rows) -> Rows:
+    """Rows `[devices, B / devices]` as `[B]`, on the host."""
+    return jax.tree.map(lambda values: np.asarray(values).reshape(-1, *values.shape[2:]), rows)
 
 
 def _kept_fraction(metrics: Metrics) -> float:

@@ -11,6 +11,7 @@ from cckd_jax.data import epoch_batches
 from cckd_jax.errors import InputError
 from cckd_jax.training.state import TrainData, replicate
 from cckd_jax.training.step import Metrics
+from cckd_jax.training.streaming import Stream
 from cckd_jax.training.totals import EpochTotals, Row, Totals
 
 # The state of one network, or of several that train together.
@@ -95,6 +96,7 @@ def train(
     measures: Callable[[State], Row] = lambda state: {},
     save_seconds: float = 10.0,
     totals: Callable[[], EpochTotals] = Totals,
+    stream: Stream = iter,
 ) -> tuple[State, list[Row]]:
     """Trains to the end of the schedule, and resumes from the newest checkpoint if there is one.
 
@@ -110,6 +112,7 @@ def train(
       measures: `state -> columns`, further columns of an epoch's row, such as the accuracy on held-out data.
       save_seconds: time between checkpoints, in seconds; 0 saves after every epoch.
       totals: makes the sums of an epoch, for one network or for several.
+      stream: of `make_stream`, for images that stay on the disk.
 
     Returns:
       The trained state, and one row per epoch.
@@ -134,8 +137,8 @@ def train(
         subset = schedule.subset
         if 'next_epoch' in state.records:
             subset = subset[jax.device_get(state.records['next_epoch'])[subset] <= epoch]
-        for indices in _dispatches(schedule, subset, epoch, len(devices)):
-            state, metrics = step(state, data, indices)
+        for batch in stream(_dispatches(schedule, subset, epoch, len(devices))):
+            state, metrics = step(state, data, batch)
             # Fetching the previous call's metrics lets the devices run ahead by one call and no more: XLA:CPU deadlocks
             # when hundreds of collective steps are queued.
             if pending is not None:

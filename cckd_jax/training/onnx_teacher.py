@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cckd_jax import cache
-from cckd_jax.data import Dataset
+from cckd_jax.data import Dataset, Images, consecutive_batches
 from cckd_jax.errors import InputError
 from cckd_jax.imports import require
 from cckd_jax.training import teacher_outputs
@@ -100,12 +100,13 @@ class _Graph:
         self._fixed_batch = batch if isinstance(batch, int) else None
         self._layout = self._find_layout(preprocessing.layout, dataset)
 
-    def logits(self, images: np.ndarray) -> np.ndarray:
+    def logits(self, images: Images) -> np.ndarray:
         """Logits float32 `[N, C]` of uint8 images `[N, H, W, C]`."""
         size = self._fixed_batch or _BATCH
         batches = []
-        for start in tqdm(range(0, len(images), size), 'running the teacher', leave=False, disable=None, delay=2):
-            batch = images[start : start + size]
+        total = -(-len(images) // size)
+        read = consecutive_batches(images, size)
+        for batch in tqdm(read, 'running the teacher', total=total, leave=False, disable=None, delay=2):
             padding = (self._fixed_batch or len(batch)) - len(batch)
             padded = np.pad(batch, [(0, padding), (0, 0), (0, 0), (0, 0)], mode='edge')
             batches.append(self._run(padded, self._layout)[: len(batch)])

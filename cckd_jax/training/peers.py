@@ -23,6 +23,7 @@ import optax
 from cckd_jax import losses
 from cckd_jax.data import Augment
 from cckd_jax.methods import Method
+from cckd_jax.training.batch import Rows
 from cckd_jax.training.state import TrainData, TrainState
 from cckd_jax.training.step import Metrics, StepAux, TrainStep, parallel, sum_over_devices
 
@@ -60,19 +61,19 @@ class PeerStep:
     steps: tuple[TrainStep, ...]
     own_augmentation: bool = False
 
-    def masked(self, state: PeerState, data: TrainData, indices: chex.Array) -> tuple[PeerState, Metrics]:
+    def masked(self, state: PeerState, data: TrainData, rows: Rows) -> tuple[PeerState, Metrics]:
         """One pass of every student over all examples, and an update of each from its own kept examples.
 
         Args:
           state: before the step.
           data: the training set; `key` has one key for each student, `[K]`.
-          indices: int32 `[B]` of this device; -1 pads.
+          rows: `[B]` of this device; the index -1 pads.
         """
         prepared = [
             step.prepare(
                 student,
                 data.replace(key=data.key[index]),
-                indices,
+                rows,
                 augment_key=None if self.own_augmentation else data.key[0],
             )._replace(peer=index)
             for index, (step, student) in enumerate(zip(self.steps, state.peers, strict=True))
@@ -115,7 +116,7 @@ def make_peer_step(
     augment: Augment | None = None,
     own_augmentation: bool = False,
     scan: bool = False,
-) -> Callable[[PeerState, TrainData, chex.Array], tuple[PeerState, Metrics]]:
+) -> Callable[[PeerState, TrainData, Rows], tuple[PeerState, Metrics]]:
     """Like `make_step`, for several students.
 
     Metrics are means over the students, and `finite` is true if all are finite; `peers` has the metrics of each. Its

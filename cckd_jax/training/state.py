@@ -54,14 +54,14 @@ class TrainData(flax.struct.PyTreeNode):
     """Everything that a step only reads. An argument of it: a closed-over constant is compiled into the program.
 
     Attributes:
-      images: uint8 `[N, H, W, C]`.
+      images: uint8 `[N, H, W, C]`, or None if they stay on the disk; then every batch brings its own.
       labels: int32 `[N]`.
       aux: per-example constants by name, `[N, ...]`, or pytrees of such.
       teachers: variables of the live teachers.
       key: typed PRNG key of the run, or `[K]`, one for each student.
     """
 
-    images: chex.Array
+    images: chex.Array | None
     labels: chex.Array
     aux: Mapping[str, chex.Array]
     teachers: tuple[Any, ...]
@@ -111,7 +111,8 @@ def train_data(
     teachers: tuple[Any, ...] = (),
 ) -> TrainData:
     """The training set and its per-example constants, ready to be put on the devices."""
-    return TrainData(images=split.images, labels=split.labels, aux=dict(aux), teachers=teachers, key=key)
+    images = split.images if isinstance(split.images, np.ndarray) else None
+    return TrainData(images=images, labels=split.labels, aux=dict(aux), teachers=teachers, key=key)
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:

@@ -18,13 +18,13 @@ import optax
 from cckd_jax.data import Augment
 from cckd_jax.methods import Batch, Inputs, Method, Outputs
 from cckd_jax.models import Network, TrainMode, train_forward
-from cckd_jax.training.batch import example_keys, gather, teacher_outputs
+from cckd_jax.training.batch import Rows, example_keys, gather, teacher_outputs
 from cckd_jax.training.state import TrainData, TrainState, as_variables
 
 AXIS = 'batch'
 
 Metrics = dict[str, chex.Array]
-Step = Callable[[TrainState, TrainData, chex.Array], tuple[TrainState, Metrics]]
+Step = Callable[[TrainState, TrainData, Rows], tuple[TrainState, Metrics]]
 
 
 class StepAux(NamedTuple):
@@ -67,31 +67,31 @@ class TrainStep:
     optimizer: optax.GradientTransformation
     augment: Augment | None = None
 
-    def masked(self, state: TrainState, data: TrainData, indices: chex.Array) -> tuple[TrainState, Metrics]:
+    def masked(self, state: TrainState, data: TrainData, rows: Rows) -> tuple[TrainState, Metrics]:
         """The reference step: one pass over all examples, whose loss is masked."""
-        (loss_sum, aux), gradients = self.gradients(state, data, indices)
+        (loss_sum, aux), gradients = self.gradients(state, data, rows)
         (state, metrics) = self.apply_gradients(state, loss_sum, gradients, aux.keep, aux.batch_stats)
         state = state.replace(records=self.update_records(state, aux))
         return state, self.batch_counts(aux) | metrics | sum_over_devices(aux.teacher_weights)
 
-    def forward(self, state: TrainState, data: TrainData, indices: chex.Array) -> StepAux:
+    def forward(self, state: TrainState, data: TrainData, rows: Rows) -> StepAux:
         """One forward pass over all examples, with the gate's decision."""
-        inputs = self.prepare(state, data, indices)
+        inputs = self.prepare(state, data, rows)
         (outputs, batch_stats) = self.outputs(state.params, state, inputs)
         return self._aux(inputs._replace(outputs=outputs), state, batch_stats, gated=True)
 
     def gradients(
-        self, state: TrainState, data: TrainData, indices: chex.Array, *, gated: bool = True
+        self, state: TrainState, data: TrainData, rows: Rows, *, gated: bool = True
     ) -> tuple[tuple[chex.Array, StepAux], Any]:
         """The weighted loss summed over this device's kept examples, and its gradients.
 
         Args:
           state: before the step.
           data: the training set.
-          indices: int32 `[B]` of this device; -1 pads.
+          rows: `[B]` of this device; the index -1 pads.
           gated: whether the gate decides; otherwise all valid examples are kept.
         """
-        prepared = self.prepare(state, data, indices)
+        prepared = self.prepare(state, data, rows)
 
         def kept_sum(params: Any) -> tuple[chex.Array, StepAux]:
             (outputs, batch_stats) = self.outputs(params, state, prepared)
@@ -168,17 +168,17 @@ class TrainStep:
         return counts | {'measures': {name: _total(jnp.where(valid, v, 0.0)) for name, v in aux.measures.items()}}
 
     def prepare(
-        self, state: TrainState, data: TrainData, indices: chex.Array, *, augment_key: chex.PRNGKey | None = None
+        self, state: TrainState, data: TrainData, rows: Rows, *, augment_key: chex.PRNGKey | None = None
     ) -> Inputs:
         """What columns read before the student's forward pass.
 
         Args:
           state: before the step.
           data: the training set.
-          indices: int32 `[B]` of this device; -1 pads.
+          rows: `[B]` of this device; the index -1 pads.
           augment_key: replaces the key of the data for augmentation, so that several students see the same images.
         """
-        batch = gather(data, indices)
+        batch = gather(data, rows)
         keys = example_keys(data.key, state.epoch, batch.index)
         if self.augment is not None:
             drawn = keys if augment_key is None else example_keys(augment_key, state.epoch, batch.index)
@@ -235,14 +235,15 @@ def make_step(
     augment: Augment | None = None,
     scan: bool = False,
 ) -> Step:
-    """Returns `step(state, data, indices) -> (state, metrics)`, pmapped over the devices.
+    """Returns `step(state, data, rows) -> (state, metrics)`, pmapped over the devices.
 
-    With `scan` one dispatch takes many steps: indices are `[devices, steps, B / devices]`, metrics `[steps]`. Use it on
+    With `scan` one dispatch takes many steps: rows are `[devices, steps, B / devices]`, metrics `[steps]`. Use it on
     accelerators; XLA:CPU runs convolutions inside a loop several times slower.
 
-    `state` (donated) and `data` are replicated (`replicate`); indices are int32 `[devices, B / devices]`, -1 for rows
-    that pad. Metrics are scalars over all devices: `loss` (weighted mean over the kept), `presented`, `kept`, `correct`
-    (of the presented, before the update), `finite` (loss and gradient). A method with `teacher_weights` adds them by
+    `state` (donated) and `data` are replicated (`replicate`); rows are indices int32 `[devices, B / devices]`, -1 for
+    padding, or `StreamedRows` with the images that `data` lacks. Metrics are scalars over all devices: `loss` (weighted
+    mean over the kept), `presented`, `kept`, `correct` (of the presented, before the update), `finite` (loss and
+    gradient). A method with `teacher_weights` adds them by
     name: float32 `[C, K]`, normalized weights of the teachers, summed over the kept examples of each class.
 
     Teacher outputs that the method needs and `data.aux` lacks are computed inside the step, because images are
@@ -255,10 +256,10 @@ def make_step(
 def parallel(
     step: Callable[..., Any], devices: Sequence[jax.Device] | None, *, scan: bool = False
 ) -> Callable[..., Any]:
-    """Runs a step on every device: the state is replicated and donated, the data replicated, the indices split."""
+    """Runs a step on every device: the state is replicated and donated, the data replicated, the rows split."""
 
-    def steps(state: TrainState, data: TrainData, indices: chex.Array) -> tuple[TrainState, Metrics]:
-        return jax.lax.scan(lambda state, batch: step(state, data, batch), state, indices)
+    def steps(state: TrainState, data: TrainData, rows: Rows) -> tuple[TrainState, Metrics]:
+        return jax.lax.scan(lambda state, batch: step(state, data, batch), state, rows)
 
     return jax.pmap(
         steps if scan else step,

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from cckd_jax import io
 from cckd_jax.console import log
-from cckd_jax.data import Dataset
+from cckd_jax.data import Dataset, Images, consecutive_batches
 from cckd_jax.errors import InputError
 from cckd_jax.paths import expand
 from cckd_jax.training import plausibility
@@ -153,11 +153,11 @@ def write_logits(
 
 
 def _apply(
-    function: Callable[[np.ndarray], Any], images: np.ndarray, classes: int, batch_size: int, title: str
+    function: Callable[[np.ndarray], Any], images: Images, classes: int, batch_size: int, title: str
 ) -> np.ndarray:
     batches = []
-    for start in tqdm(range(0, len(images), batch_size), title, leave=False, disable=None, delay=2):
-        batch = images[start : start + batch_size]
+    total = -(-len(images) // batch_size)
+    for batch in tqdm(consecutive_batches(images, batch_size), title, total=total, leave=False, disable=None, delay=2):
         logits = np.asarray(function(batch), np.float32)
         if logits.shape != (len(batch), classes):
             raise InputError(
