@@ -15,11 +15,11 @@ Any setting of the config can be changed by --config.NAME=VALUE. Common settings
     --config.batch_size=N                    batch size over all devices
     --config.dataset.name=NAME               data set of TensorFlow Datasets, an .npz file, or a folder of images
     --config.dataset.data_dir=DIR            folder in which TensorFlow Datasets prepared it
-    --config.teacher.model=NAME .epochs=N    network of the teacher, and for how long it is trained
-    --config.student.model=NAME .epochs=N    the same of the student
+    --config.teacher.model=NAME              network of the teacher
+    --config.teacher.epochs=N                for how long it is trained; student.model and student.epochs are the same
     --config.student.learning_rate=RATE      the method's own unless set
     --config.teacher.checkpoint=RUN/teacher  use a trained teacher
-    --config.temperature=T .alpha=A          hyper-parameters of the method
+    --config.alpha=A                         a hyper-parameter of the method
     --config.optimizer.name=sgd              optimizer (`cckd-jax list optimizers`)
 
 `cckd-jax describe CONFIG` prints all settings with their meaning.

@@ -28,7 +28,7 @@ def obstacle(builder: 'tfds.core.DatasetBuilder') -> str | None:
     TFDS itself retries a dead connection for minutes and then fails with a traceback.
     """
     if importlib.util.find_spec('tensorflow') is None:
-        return "TensorFlow, which TFDS needs to prepare it, is not installed (pip install -e '.[prepare]')"
+        return "TensorFlow, which TFDS needs to prepare it, is not installed (pip install '.[prepare]')"
     for url in sorted(builder.url_infos):
         request = urllib.request.Request(url, method='HEAD', headers={'User-Agent': 'Mozilla/5.0'})
         try:
@@ -50,9 +50,11 @@ def prepare(name: str, data_dir: str | None = None) -> Path:
     if not builder.is_prepared():
         reason = obstacle(builder)
         if reason:
+            option = '' if data_dir is None else f' --data_dir={data_dir}'
             raise InputError(
                 f'data set {name!r} is not at {builder.data_dir} and cannot be prepared: {reason}. Three ways out: '
-                f"(1) once, with a network: pip install -e '.[prepare]' && python -m cckd_jax.data.prepare {name}; "
+                "(1) once, with a network: pip install '.[prepare]' && "
+                f'python -m cckd_jax.data.prepare {name}{option}; '
                 '(2) --config.dataset.data_dir=DIR with a copy that TFDS prepared as ArrayRecord; '
                 '(3) --config.dataset.name=digits, which is embedded'
             )

@@ -124,7 +124,7 @@ def adversarial(path: Path, images: np.ndarray, labels: np.ndarray, predictions:
         color = style.COLORS['student'] if labels[index] != predictions[index] else 'black'
         classes = f'{labels[index]} → {predictions[index]}'
         axes.text(left + wide / 2, top - 0.05, classes, fontsize=10, color=color, horizontalalignment='center')
-    title = f'true class → predicted class after FGSM with ε = {epsilon:g}'
+    title = f'true class → class predicted by the student (orange if wrong), after FGSM with ε = {epsilon:g}'
     axes.text(width / 2, 0.2, title, fontsize=10, horizontalalignment='center')
     style.save(drawing, path)
 

@@ -21,7 +21,8 @@ USAGE = """Run a study: many runs, a table of means with 95 % confidence interva
 
     python launch/study.py --study=NAME --workdir=DIR [--configs=...] [--methods=...] [--seeds=3] [--config.NAME=VALUE]
 
---study       significance, teachers, faithful, peers, convergence, seeds, or package.module:STUDY; --help: its options
+--study       significance, teachers, faithful, peers, convergence, data_free, seeds, or package.module:STUDY;
+              --help: its options
 --configs     configs by path or by name, such as mnist_lenet or my_config.py:smoke
 --methods     rows of the table; for the study seeds any methods, which share the teachers of a seed
 --seeds       number of seeds, from 0
