@@ -40,8 +40,8 @@ class OwnDense(nn.Dense):
 def test_what_cannot_be_bounded_is_named():
     images = jnp.zeros((2, 4, 4, 1))
     known = (
-        'Conv, Dense, relu, Standardize, MaxPool, flatten, global_average, BatchNorm, LocalResponseNorm, Dropout, '
-        'BasicBlock'
+        'Conv, Dense, relu, Standardize, MaxPool, ConvMaxPool, flatten, global_average, BatchNorm, LocalResponseNorm, '
+        'Dropout, BasicBlock'
     )
     with pytest.raises(InputError, match=f"no rule for the layer 'GroupNorm'; there are rules for: {known}"):
         evaluation.logit_bounds(random_network(Unknown(), (4, 4, 1)), images, 0.1)
