@@ -1,6 +1,8 @@
 """The transfer set of a run: checked, made once for a teacher and its settings, and stored with the run."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,7 +15,9 @@ from cckd_jax.errors import InputError, lookup
 from cckd_jax.evaluators import Teachers
 from cckd_jax.experiment import networks
 from cckd_jax.experiment.networks import Run
+from cckd_jax.experiment.students import device_memory
 from cckd_jax.methods import Method
+from cckd_jax.paths import expand
 from cckd_jax.synthesis import System, TransferSet
 from cckd_jax.training.teacher_outputs import TeacherOutputs, digest
 
@@ -64,17 +68,32 @@ def check(config: ConfigDict, method: Method, teacher_configs: Sequence[ConfigDi
 
 
 def check_teacher(run: Run) -> None:
-    """Raises InputError for a teacher that lacks a layer which the system reads, or for images that it cannot make."""
-    if run.config.transfer.name is not None:
-        module = networks.create_model(run.config, run.teachers[0], run.dataset.num_classes)
-        synthesis.SYSTEMS[run.config.transfer.name].check(module, run.dataset.image_shape)
+    """Raises InputError, before any training, if the system cannot use the teacher or the data, or memory is short."""
+    config = run.config
+    if config.transfer.name is None:
+        return
+    system = synthesis.SYSTEMS[config.transfer.name]
+    values = resolve(config, system)
+    module = networks.create_model(config, run.teachers[0], run.dataset.num_classes)
+    system.check(synthesis.Request(module, run.dataset.train, run.dataset.num_classes, values))
+    for name, path in _files(system, values).items():
+        if path is not None and not path.is_file():
+            raise InputError(f'there is no file {path}; correct --config.transfer.{name}, or remove it')
+    # Batches of images are concatenated, which takes as much again.
+    needed = 2 * values.get('images', 0) * math.prod(run.dataset.image_shape)
+    available = device_memory(run.devices)
+    if needed > available:
+        raise InputError(
+            f'transfer.images={values["images"]} need at least {needed / 2**30:,.3g} GiB of memory, and there are '
+            f'{available / 2**30:,.3g} GiB; lower --config.transfer.images or --config.transfer.scale'
+        )
 
 
 def make(run: Run, teachers: Teachers) -> TransferSet | None:
     """Makes the transfer set, or reads the one that the run directory holds; None for a run on the training set.
 
     Raises:
-      InputError: the stored set belongs to another teacher, or the synthesis failed.
+      InputError: the stored set or a file belongs to another teacher, or the synthesis failed.
     """
     config = run.config
     if config.transfer.name is None:
@@ -83,20 +102,28 @@ def make(run: Run, teachers: Teachers) -> TransferSet | None:
     values = resolve(config, system)
     (teacher,) = teachers.networks
     assert teacher is not None  # `check` refuses teachers without a network
-    facts = repr([config.transfer.name, sorted(values.items())])
-    key = digest(teacher.network.variables, np.array([facts.encode(), str(config.seed).encode()]))
+    network, dataset = teacher.network, run.dataset
+    prng = jax.random.fold_in(jax.random.key(config.seed), _STREAM)
+    files = _files(system, values)
+    preparation = synthesis.Preparation(
+        network, digest(network.variables), dataset.train, dataset.num_classes, values, files, prng, run.workdir
+    )
+    real = system.prepare(preparation)
+    facts = repr([config.transfer.name, sorted((name, value) for name, value in values.items() if name not in files)])
+    # Systems without real data have the key of earlier versions.
+    key = digest(network.variables, np.array([facts.encode(), str(config.seed).encode()]), *([real] if real else []))
     path = run.workdir / 'transfer_set.npz'
     if path.exists():
         (samples, logits) = synthesis.load(path, key)
     else:
-        log(f'{config.transfer.name}: making {values["images"]:,} images without the training set')
-        partial = synthesis.Partial(run.workdir / 'transfer_partial.npz', key, config.save_seconds)
-        prng = jax.random.fold_in(jax.random.key(config.seed), _STREAM)
-        problem = synthesis.Problem(
-            teacher.network, run.dataset.image_shape, run.dataset.num_classes, values, prng, partial
+        log(
+            f'{config.transfer.name}: making the transfer set with {synthesis.REAL_DATA[system.real_data]} apart from '
+            'what trained the teacher'
         )
+        partial = synthesis.Partial(run.workdir / 'transfer_partial.npz', key, config.save_seconds)
+        problem = synthesis.Problem(network, dataset.image_shape, dataset.num_classes, values, prng, partial, real)
         samples = system.generate(problem)
-        logits = evaluation.predict(teacher.network, samples.images, devices=run.devices)
+        logits = evaluation.predict(network, samples.images, devices=run.devices)
         synthesis.save(path, samples, logits, key)
         partial.remove()
     transfer = synthesis.label_samples(samples, logits, source=_label(config, system), reject=config.transfer.reject)
@@ -125,6 +152,11 @@ def resolve(config: ConfigDict, system: System) -> dict[str, Any]:
         for name, value in system.defaults.items()
     }
     return synthesis.scaled(values, config.transfer.scale)
+
+
+def _files(system: System, values: Mapping[str, Any]) -> dict[str, Path | None]:
+    """The paths of a system's settings that name files; None for an empty one."""
+    return {name: expand(values[name]) if values[name] else None for name in system.files}
 
 
 def _label(config: ConfigDict, system: System) -> str:

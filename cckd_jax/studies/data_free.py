@@ -29,12 +29,14 @@ _SAMPLES: Mapping[str, Mapping[str, Any]] = {
     'zskd_reject': {'name': 'zskd', 'reject': True},
     'kegnet': {'name': 'kegnet'},
     'dafl': {'name': 'dafl'},
+    'metadata': {'name': 'metadata'},
 }
 # Settings of the systems, unless the config has others. For CPUs, the generator of dafl has a quarter of the published
 # width, of the batch and of the steps.
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     'zskd': {'batch_size': 500, 'learning_rate': 0.05},
     'dafl': {'width': 32, 'batch_size': 128, 'steps': 6000},
+    'metadata': {'batch_size': 500},
 }
 # Images of a row in the figure of samples.
 _GRID = 10
