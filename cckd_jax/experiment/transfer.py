@@ -55,6 +55,13 @@ def check(config: ConfigDict, method: Method, teacher_configs: Sequence[ConfigDi
             f"transfer.name={transfer.name} needs the teacher's weights, which teacher.{source} does not give; give "
             '--config.teacher.checkpoint=RUN/teacher or FILE.safetensors, or neither, and the run trains the teacher'
         )
+    augmented = transfer.augment or config.augmentation.crop or config.augmentation.flip
+    if system.own_outputs and (method.live_teacher or method.matched_features is not None or augmented):
+        raise InputError(
+            f'transfer.name={transfer.name} teaches by outputs at its images in place of the teacher, so that nothing '
+            f'answers at other images or gives features; choose a method that reads logits, such as kd, without '
+            'augmentation'
+        )
     if method.weighting is not None:
         raise InputError(
             f'{config.method} weighs training samples by their significance, which samples of transfer.name='
@@ -123,14 +130,15 @@ def make(run: Run, teachers: Teachers) -> TransferSet | None:
         partial = synthesis.Partial(run.workdir / 'transfer_partial.npz', key, config.save_seconds)
         problem = synthesis.Problem(network, dataset.image_shape, dataset.num_classes, values, prng, partial, real)
         samples = system.generate(problem)
-        logits = evaluation.predict(network, samples.images, devices=run.devices)
+        own = samples.logits
+        logits = evaluation.predict(network, samples.images, devices=run.devices) if own is None else own
         synthesis.save(path, samples, logits, key)
         partial.remove()
     transfer = synthesis.label_samples(samples, logits, source=_label(config, system), reject=config.transfer.reject)
     if config.batch_size > len(transfer.images):
         raise InputError(
             f'batch_size={config.batch_size} is larger than the {len(transfer.images)} samples of the transfer set; '
-            'lower --config.batch_size, or raise --config.transfer.scale'
+            'lower --config.batch_size, or make a larger transfer set'
         )
     log(f'{config.transfer.name}: {len(transfer.images):,} samples train the student ({path})')
     return transfer

@@ -30,6 +30,8 @@ _SAMPLES: Mapping[str, Mapping[str, Any]] = {
     'kegnet': {'name': 'kegnet'},
     'dafl': {'name': 'dafl'},
     'metadata': {'name': 'metadata'},
+    'fskd': {'name': 'fskd'},
+    'samples': {'name': 'samples'},
 }
 # Settings of the systems, unless the config has others. For CPUs, the generator of dafl has a quarter of the published
 # width, of the batch and of the steps.

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cckd_jax.synthesis.dafl import DAFL
+from cckd_jax.synthesis.fskd import FSKD
 from cckd_jax.synthesis.inputs import (
     NonFiniteSynthesis as NonFiniteSynthesis,
     make_input_optimizer as make_input_optimizer,
@@ -12,6 +13,7 @@ from cckd_jax.synthesis.kegnet import KEGNET
 from cckd_jax.synthesis.metadata import METADATA
 from cckd_jax.synthesis.noise import NOISE
 from cckd_jax.synthesis.partial import Partial as Partial
+from cckd_jax.synthesis.samples import SAMPLES
 from cckd_jax.synthesis.system import (
     REAL_DATA as REAL_DATA,
     Preparation as Preparation,
@@ -39,6 +41,8 @@ SYSTEMS: Mapping[str, System] = {
     'kegnet': KEGNET,
     'dafl': DAFL,
     'metadata': METADATA,
+    'fskd': FSKD,
+    'samples': SAMPLES,
     'noise': NOISE,
 }
 

@@ -101,11 +101,13 @@ class Samples(NamedTuple):
       images: uint8 `[N, H, W, C]`.
       labels: int32 `[N]`, the class that each image was made for; None if it was made for none.
       targets: float32 `[N, C]`, the distribution that each image was made for; None if it was made for none.
+      logits: float32 `[N, C]`, outputs of a reference that teaches in place of the teacher; None for the teacher's.
     """
 
     images: np.ndarray
     labels: np.ndarray | None = None
     targets: np.ndarray | None = None
+    logits: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +121,7 @@ class System:
       labels: the sources of labels that it offers; the first is the default.
       check: raises InputError for a request that the system cannot meet.
       prepare: reads what the system needs of real data, before `generate`.
+      own_outputs: whether a reference of the system teaches in place of the teacher.
       files: settings that name files. Their content, which `prepare` returns, decides about the samples.
     """
 
@@ -128,4 +131,5 @@ class System:
     labels: tuple[str, ...] = ('teacher',)
     check: Callable[[Request], None] = lambda request: None
     prepare: Callable[[Preparation], Mapping[str, np.ndarray]] = lambda preparation: {}
+    own_outputs: bool = False
     files: tuple[str, ...] = ()
