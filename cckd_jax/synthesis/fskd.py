@@ -66,7 +66,7 @@ def disagreement(reference: chex.Array, logits: chex.Array) -> chex.Array:
 
 
 def generate(problem: Problem) -> Samples:
-    """The real samples and the pseudo-examples, with the outputs of the reference."""
+    """The pseudo-examples and the real samples, with the outputs of the reference."""
     settings = problem.settings
     (init_key, start_key, train_key) = jax.random.split(problem.key, 3)
     labels = problem.real['labels']
@@ -87,10 +87,10 @@ def generate(problem: Problem) -> Samples:
         pseudo = move(reference, params, pseudo, present)
         problem.partial.save({'params': params, 'pseudo': np.asarray(pseudo), 'stage': np.int32(stage + 1)})
 
-    images = np.concatenate([problem.real['images'], to_pixels(pseudo)])
+    images = np.concatenate([to_pixels(pseudo), problem.real['images']])
     outputs = np.asarray(jax.jit(GaussianProcess.log_probabilities)(reference, to_unit(jnp.asarray(images))))
     classes = outputs.argmax(1).astype(np.int32)
-    return Samples(images, np.concatenate([labels, classes[len(labels) :]]), logits=outputs)
+    return Samples(images, np.concatenate([classes[:count], labels]), logits=outputs)
 
 
 def _make_training(proxy: Proxy, problem: Problem, real: chex.Array, targets: chex.Array) -> Any:
