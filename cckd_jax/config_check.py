@@ -67,6 +67,8 @@ SETTING_RANGES: Mapping[str, Range] = {
     'transfer.noise_units': integers(1),
     'transfer.activation_weight': _NOT_NEGATIVE,
     'transfer.balance_weight': _NOT_NEGATIVE,
+    'transfer.num_samples': integers(1),
+    'transfer.layers': Range(lambda value: value in ('top', 'all'), 'top or all'),
     'transfer.betas': _all(_ABOVE_ZERO),
     'attack.epsilon': _PIXELS,
     'attack.samples': integers(1),

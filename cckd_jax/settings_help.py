@@ -57,7 +57,10 @@ SETTINGS: Mapping[str, str] = {
     'separate.learning_rate': 'Peak learning rate of the baseline, the student without a teacher. Empty: 0.001.',
     'significance.normalization': 'Scale of the weights by significance: epochs, max or mean_one.',
     'significance.file': "Counts per sample, such as RUN/significance.npz, that replace the teacher's.",
-    'transfer.name': "System that makes the student's images: zskd, kegnet, dafl or noise. Empty: the training set.",
+    'transfer.name': (
+        "System that makes the student's images: zskd, kegnet, dafl, metadata, fskd, samples or noise. "
+        'Empty: the training set.'
+    ),
     'transfer.scale': 'Factor on the numbers of images and steps of the transfer set, for short runs.',
     'transfer.label': "Label of a transfer sample: nominal, soft or teacher. Empty: the system's first choice.",
     'transfer.reject': "Leaves out transfer samples whose label is not the teacher's class.",
@@ -76,6 +79,9 @@ SETTINGS: Mapping[str, str] = {
     'transfer.constants': 'Scales of two terms of dafl: those of its published code, or of the paper.',
     'transfer.activation_weight': 'Weight of the term of dafl by which images activate the last features.',
     'transfer.balance_weight': 'Weight of the term of dafl by which all classes are equally frequent.',
+    'transfer.num_samples': 'Real training samples of fskd and samples, drawn by seed, equally many of each class.',
+    'transfer.layers': 'Layers whose activation records metadata replays: all, or top for the logits alone.',
+    'transfer.records': 'File of activation records of the teacher for metadata. Empty: the run records its own.',
     'transfer.distribution': 'Distribution of the pixels of noise: uniform or gaussian.',
     'optimizer.name': 'Optimizer of all networks: a name of `cckd-jax list optimizers`.',
     'optimizer.schedule': 'Learning-rate schedule: constant, cosine or step.',

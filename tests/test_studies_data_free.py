@@ -9,7 +9,7 @@ from cckd_jax.studies import data_free, engine
 def test_runs_of_one_system_share_its_samples_and_all_share_the_teacher(tmp_path):
     options = data_free.STUDY.resolve({'digits': tiny_config()}, tmp_path, seeds=1, rows=['kd', 'cckd_t'])
     jobs = {job.name.removeprefix('digits/seed0/'): job for job in data_free.STUDY.jobs(options)}
-    assert [len({name.split('/')[0] for name in jobs}), len(jobs)] == [7, 14]
+    assert [len({name.split('/')[0] for name in jobs}), len(jobs)] == [10, 20]
     base = 'digits/seed0/real/kd'
     assert jobs['noise/kd'].needs == (base,)
     assert jobs['zskd_soft/cckd_t'].needs == (base, 'digits/seed0/zskd/kd')
@@ -17,7 +17,7 @@ def test_runs_of_one_system_share_its_samples_and_all_share_the_teacher(tmp_path
     assert jobs['zskd_soft/kd'].config.transfer.label == 'soft'
     assert jobs['real/cckd_t'].config.transfer.name is None
     makers = [name for name, job in jobs.items() if job.config.transfer.name and job.prepare is None]
-    assert makers == ['noise/kd', 'zskd/kd', 'kegnet/kd', 'dafl/kd']
+    assert makers == ['noise/kd', 'zskd/kd', 'kegnet/kd', 'dafl/kd', 'metadata/kd', 'fskd/kd', 'samples/kd']
 
 
 def test_a_study_on_a_few_digits(tmp_path, one_device, capfd):

@@ -16,13 +16,6 @@ from cckd_jax.report import markdown, style
 _COLUMNS, _MOST_ROWS = 10, 10
 # The paper's temperature, so that both histograms are those of its confidence.
 _TEMPERATURE = 20.0
-_WORDS = {
-    'none': 'no real data',
-    'statistics': 'statistics of the training set',
-    'samples': 'a few labelled training samples',
-    'validation': 'labelled validation samples',
-    'all': 'the whole training set',
-}
 
 
 def measure(run: FinishedRun, predictions: Predictions) -> dict[str, Any]:
@@ -72,9 +65,10 @@ def table(results: Mapping[str, Any]) -> str:
     return '\n\n'.join(
         [
             '## Transfer set',
-            f'The student learned from images that `{transfer["name"]}` made, with {_WORDS[transfer["real_data"]]} '
-            'apart from what trained the teacher. Success and failure rate are over the real training set. Confidence '
-            f'is the probability of the label at temperature {_TEMPERATURE:g}.',
+            f'The student learned from images that `{transfer["name"]}` made, with '
+            f'{synthesis.REAL_DATA[transfer["real_data"]]} apart from what trained the teacher. Success and failure '
+            'rate are over the real training set. Confidence is the probability of the label at temperature '
+            f'{_TEMPERATURE:g}.',
             markdown.table(['', ''], rows),
             '![samples and confidence](figures/transfer_set.png)',
         ]

@@ -41,7 +41,8 @@ def plan(run: Run, method: Method, pretrained: Sequence[teachers.Loaded], *, tra
     images_of_students = images
     if config.transfer.name is not None:
         stages.append(Stage(TRANSFER_SET, config.transfer.name, cost=None))
-        images_of_students = transfer.resolve(config, synthesis.SYSTEMS[config.transfer.name])['images']
+        values = transfer.resolve(config, synthesis.SYSTEMS[config.transfer.name])
+        images_of_students = values.get('images', 0) + values.get('num_samples', 0)
     stages.append(_training(run, students.stage_name(len(run.students)), run.students, images_of_students, method))
     if trains_baseline:
         stages.append(_training(run, 'separate', run.students[:1], images))

@@ -71,7 +71,7 @@ def check_memory(run: Run, method: Method) -> None:
         # Weights twice: an update makes new ones before the old ones are freed, beside the gradients.
         trees = [variables, variables, variables['params'], jax.eval_shape(optimizer.init, variables['params'])]
         needed += sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(trees))
-    (available, count) = (_memory(run.devices), len(run.students))
+    (available, count) = (device_memory(run.devices), len(run.students))
     if needed > available:
         raise InputError(
             f'num_students={count} students need at least {needed / 2**30:,.3g} GiB on each device for weights, '
@@ -209,7 +209,7 @@ def _validation(run: Run, modules: Sequence[Any]) -> Any:
     }
 
 
-def _memory(devices: Sequence[jax.Device]) -> int:
+def device_memory(devices: Sequence[jax.Device]) -> int:
     """Bytes of memory of a device; of a CPU, its share of the machine's."""
     limit = (devices[0].memory_stats() or {}).get('bytes_limit')
     return limit or os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // len(devices)

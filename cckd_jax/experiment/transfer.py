@@ -1,6 +1,8 @@
 """The transfer set of a run: checked, made once for a teacher and its settings, and stored with the run."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,7 +15,9 @@ from cckd_jax.errors import InputError, lookup
 from cckd_jax.evaluators import Teachers
 from cckd_jax.experiment import networks
 from cckd_jax.experiment.networks import Run
+from cckd_jax.experiment.students import device_memory
 from cckd_jax.methods import Method
+from cckd_jax.paths import expand
 from cckd_jax.report.stages import TRANSFER_SET
 from cckd_jax.synthesis import System, TransferSet
 from cckd_jax.training.teacher_outputs import TeacherOutputs, digest
@@ -52,6 +56,13 @@ def check(config: ConfigDict, method: Method, teacher_configs: Sequence[ConfigDi
             f"transfer.name={transfer.name} needs the teacher's weights, which teacher.{source} does not give; give "
             '--config.teacher.checkpoint=RUN/teacher or FILE.safetensors, or neither, and the run trains the teacher'
         )
+    augmented = transfer.augment or config.augmentation.crop or config.augmentation.flip
+    if system.own_outputs and (method.live_teacher or method.matched_features is not None or augmented):
+        raise InputError(
+            f'transfer.name={transfer.name} teaches by outputs at its images in place of the teacher, so that nothing '
+            f'answers at other images or gives features; choose a method that reads logits, such as kd, without '
+            'augmentation'
+        )
     if method.weighting is not None:
         raise InputError(
             f'{config.method} weighs training samples by their significance, which samples of transfer.name='
@@ -65,17 +76,32 @@ def check(config: ConfigDict, method: Method, teacher_configs: Sequence[ConfigDi
 
 
 def check_teacher(run: Run) -> None:
-    """Raises InputError for a teacher that lacks a layer which the system reads, or for images that it cannot make."""
-    if run.config.transfer.name is not None:
-        module = networks.create_model(run.config, run.teachers[0], run.dataset.num_classes)
-        synthesis.SYSTEMS[run.config.transfer.name].check(module, run.dataset.image_shape)
+    """Raises InputError, before any training, if the system cannot use the teacher or the data, or memory is short."""
+    config = run.config
+    if config.transfer.name is None:
+        return
+    system = synthesis.SYSTEMS[config.transfer.name]
+    values = resolve(config, system)
+    module = networks.create_model(config, run.teachers[0], run.dataset.num_classes)
+    system.check(synthesis.Request(module, run.dataset.train, run.dataset.num_classes, values))
+    for name, path in _files(system, values).items():
+        if path is not None and not path.is_file():
+            raise InputError(f'there is no file {path}; correct --config.transfer.{name}, or remove it')
+    # Batches of images are concatenated, which takes as much again.
+    needed = 2 * values.get('images', 0) * math.prod(run.dataset.image_shape)
+    available = device_memory(run.devices)
+    if needed > available:
+        raise InputError(
+            f'transfer.images={values["images"]} need at least {needed / 2**30:,.3g} GiB of memory, and there are '
+            f'{available / 2**30:,.3g} GiB; lower --config.transfer.images or --config.transfer.scale'
+        )
 
 
 def make(run: Run, teachers: Teachers) -> TransferSet | None:
     """Makes the transfer set, or reads the one that the run directory holds; None for a run on the training set.
 
     Raises:
-      InputError: the stored set belongs to another teacher, or the synthesis failed.
+      InputError: the stored set or a file belongs to another teacher, or the synthesis failed.
     """
     config = run.config
     if config.transfer.name is None:
@@ -84,29 +110,38 @@ def make(run: Run, teachers: Teachers) -> TransferSet | None:
     values = resolve(config, system)
     (teacher,) = teachers.networks
     assert teacher is not None  # `check` refuses teachers without a network
-    facts = repr([config.transfer.name, sorted(values.items())])
-    key = digest(teacher.network.variables, np.array([facts.encode(), str(config.seed).encode()]))
+    network, dataset = teacher.network, run.dataset
+    prng = jax.random.fold_in(jax.random.key(config.seed), _STREAM)
+    files = _files(system, values)
+    preparation = synthesis.Preparation(
+        network, digest(network.variables), dataset.train, dataset.num_classes, values, files, prng, run.workdir
+    )
+    real = system.prepare(preparation)
+    facts = repr([config.transfer.name, sorted((name, value) for name, value in values.items() if name not in files)])
+    # Systems without real data have the key of earlier versions.
+    key = digest(network.variables, np.array([facts.encode(), str(config.seed).encode()]), *([real] if real else []))
     path = run.workdir / 'transfer_set.npz'
     if path.exists():
         run.stages.begin(TRANSFER_SET, f'done before, in {path}')
         (samples, logits) = synthesis.load(path, key)
     else:
-        action = f'{config.transfer.name} makes {values["images"]:,} images without the training set'
-        run.stages.begin(TRANSFER_SET, action)
-        partial = synthesis.Partial(run.workdir / 'transfer_partial.npz', key, config.save_seconds)
-        prng = jax.random.fold_in(jax.random.key(config.seed), _STREAM)
-        problem = synthesis.Problem(
-            teacher.network, run.dataset.image_shape, run.dataset.num_classes, values, prng, partial
+        run.stages.begin(
+            TRANSFER_SET,
+            f'{config.transfer.name} makes it with {synthesis.REAL_DATA[system.real_data]} apart from what trained the '
+            'teacher',
         )
+        partial = synthesis.Partial(run.workdir / 'transfer_partial.npz', key, config.save_seconds)
+        problem = synthesis.Problem(network, dataset.image_shape, dataset.num_classes, values, prng, partial, real)
         samples = system.generate(problem)
-        logits = evaluation.predict(teacher.network, samples.images, devices=run.devices)
+        own = samples.logits
+        logits = evaluation.predict(network, samples.images, devices=run.devices) if own is None else own
         synthesis.save(path, samples, logits, key)
         partial.remove()
     transfer = synthesis.label_samples(samples, logits, source=_label(config, system), reject=config.transfer.reject)
     if config.batch_size > len(transfer.images):
         raise InputError(
             f'batch_size={config.batch_size} is larger than the {len(transfer.images)} samples of the transfer set; '
-            'lower --config.batch_size, or raise --config.transfer.scale'
+            'lower --config.batch_size, or make a larger transfer set'
         )
     log(f'{config.transfer.name}: {len(transfer.images):,} samples train the student ({path})')
     return transfer
@@ -128,6 +163,11 @@ def resolve(config: ConfigDict, system: System) -> dict[str, Any]:
         for name, value in system.defaults.items()
     }
     return synthesis.scaled(values, config.transfer.scale)
+
+
+def _files(system: System, values: Mapping[str, Any]) -> dict[str, Path | None]:
+    """The paths of a system's settings that name files; None for an empty one."""
+    return {name: expand(values[name]) if values[name] else None for name in system.files}
 
 
 def _label(config: ConfigDict, system: System) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
+from PIL import Image
 
 from cckd_jax.errors import lookup
 from cckd_jax.report import style
@@ -29,12 +30,16 @@ _SAMPLES: Mapping[str, Mapping[str, Any]] = {
     'zskd_reject': {'name': 'zskd', 'reject': True},
     'kegnet': {'name': 'kegnet'},
     'dafl': {'name': 'dafl'},
+    'metadata': {'name': 'metadata'},
+    'fskd': {'name': 'fskd'},
+    'samples': {'name': 'samples'},
 }
 # Settings of the systems, unless the config has others. For CPUs, the generator of dafl has a quarter of the published
 # width, of the batch and of the steps.
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     'zskd': {'batch_size': 500, 'learning_rate': 0.05},
     'dafl': {'width': 32, 'batch_size': 128, 'steps': 6000},
+    'metadata': {'batch_size': 500},
 }
 # Images of a row in the figure of samples.
 _GRID = 10
@@ -138,7 +143,7 @@ def export(workdir: Path, summary: Mapping[str, Any]) -> None:
             first.setdefault((run['dataset'], run['level']), run['run'])
     if not first:
         return
-    drawing = Figure(figsize=(0.8 * _GRID + 1, 0.85 * len(first)), layout='constrained')
+    drawing = Figure(figsize=(0.4 * _GRID + 0.5, 0.62 * len(first)), layout='constrained')
     for axes, ((dataset, level), run) in zip(
         drawing.subplots(len(first), 1, squeeze=False)[:, 0], first.items(), strict=True
     ):
@@ -147,9 +152,13 @@ def export(workdir: Path, summary: Mapping[str, Any]) -> None:
         # One image of each class, as far as there are.
         chosen = np.unique(labels, return_index=True)[1][:_GRID]
         axes.imshow(style.displayed(np.concatenate(images[chosen] / 255, axis=1)), cmap='gray', vmin=0, vmax=1)
-        axes.set_title(f'{dataset}: {level}', fontsize=8, loc='left')
+        axes.set_title(f'{dataset}: {level}', fontsize=7, loc='left')
         axes.axis('off')
-    style.save(drawing, workdir / 'samples.png')
+    path = workdir / 'samples.png'
+    style.save(drawing, path)
+    # Noise hardly compresses: 16 colours take a fifth of the bytes.
+    with Image.open(path) as image:
+        image.convert('RGB').quantize(16).save(path, optimize=True)
 
 
 STUDY = Study(

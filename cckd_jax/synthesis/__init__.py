@@ -4,14 +4,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from cckd_jax.synthesis.dafl import DAFL
+from cckd_jax.synthesis.fskd import FSKD
 from cckd_jax.synthesis.inputs import (
     NonFiniteSynthesis as NonFiniteSynthesis,
     make_input_optimizer as make_input_optimizer,
 )
 from cckd_jax.synthesis.kegnet import KEGNET
+from cckd_jax.synthesis.metadata import METADATA
 from cckd_jax.synthesis.noise import NOISE
 from cckd_jax.synthesis.partial import Partial as Partial
-from cckd_jax.synthesis.system import Problem as Problem, Samples as Samples, System as System
+from cckd_jax.synthesis.samples import SAMPLES
+from cckd_jax.synthesis.system import (
+    REAL_DATA as REAL_DATA,
+    Preparation as Preparation,
+    Problem as Problem,
+    Request as Request,
+    Samples as Samples,
+    System as System,
+)
 from cckd_jax.synthesis.transfer_set import (
     LABELS as LABELS,
     TransferSet as TransferSet,
@@ -26,7 +36,15 @@ from cckd_jax.synthesis.zskd import (
     impression_concentrations as impression_concentrations,
 )
 
-SYSTEMS: Mapping[str, System] = {'zskd': ZSKD, 'kegnet': KEGNET, 'dafl': DAFL, 'noise': NOISE}
+SYSTEMS: Mapping[str, System] = {
+    'zskd': ZSKD,
+    'kegnet': KEGNET,
+    'dafl': DAFL,
+    'metadata': METADATA,
+    'fskd': FSKD,
+    'samples': SAMPLES,
+    'noise': NOISE,
+}
 
 
 def setting_types() -> dict[str, type]:

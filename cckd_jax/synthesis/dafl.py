@@ -147,5 +147,5 @@ DAFL = System(
         'activation_weight': 0.1,
         'balance_weight': 5.0,
     },
-    check=last_layer.check,
+    check=lambda request: last_layer.check(request.module, request.image_shape),
 )

@@ -12,6 +12,7 @@ import optax
 from tqdm import tqdm
 
 from cckd_jax.errors import InputError
+from cckd_jax.synthesis.system import Problem
 
 T = TypeVar('T')
 # `(constants, images [B, H, W, C]) -> scalar`, a sum over the images, so that none depends on the others.
@@ -68,6 +69,35 @@ def make_input_optimizer(
         return images, value
 
     return optimise
+
+
+def optimise_in_batches(
+    problem: Problem,
+    optimise: Callable[[Any, chex.Array], tuple[chex.Array, chex.Array]],
+    batch: Callable[[np.ndarray, int], tuple[Any, chex.Array]],
+    *,
+    title: str,
+) -> np.ndarray:
+    """Optimises as many images as the problem's settings say, and goes on where an interrupted run was saved.
+
+    Args:
+      problem: its settings give `images` and `batch_size`.
+      optimise: of `make_input_optimizer`.
+      batch: `(rows int [B], index of the first) -> (constants, initial images [B, H, W, C])`.
+      title: label of the progress bar.
+
+    Returns:
+      Images uint8 `[N, H, W, C]`.
+    """
+    (count, size) = (problem.settings['images'], min(problem.settings['batch_size'], problem.settings['images']))
+    state = problem.partial.load()
+    chunks = [] if state is None else [state['images']]
+    for start in progress(range(sum(map(len, chunks)), count, size), title, 'batch'):
+        # The last batch is padded, so that all have one shape.
+        (images, _) = optimise(*batch(np.arange(start, start + size) % count, start))
+        chunks.append(to_pixels(images)[: count - start])
+        problem.partial.save({'images': np.concatenate(chunks)})
+    return np.concatenate(chunks)
 
 
 def repeated(step: Callable[[Any, T], T]) -> Callable[[Any, T, int], T]:

@@ -180,5 +180,5 @@ KEGNET = System(
         'decoder_layers': 1,
     },
     labels=('nominal', 'teacher'),
-    check=check_shape,
+    check=lambda request: check_shape(request.module, request.image_shape),
 )

@@ -66,7 +66,7 @@ def label_samples(
     >>> label_samples(samples, logits, source='nominal', reject=True).labels.tolist()
     [0]
     """
-    (images, labels, targets) = samples
+    (images, labels, targets, _) = samples
     teacher = logits.argmax(-1).astype(np.int32)
     chosen = {'nominal': labels, 'soft': None if targets is None else targets.argmax(-1), 'teacher': teacher}[source]
     if chosen is None:
@@ -97,7 +97,7 @@ def save(path: Path, samples: Samples, logits: np.ndarray, key: str) -> None:
       logits: float32 `[N, C]`, the teacher's.
       key: a digest of everything that they depend on.
     """
-    arrays = {name: value for name, value in samples._asdict().items() if value is not None}
+    arrays = {name: value for name, value in samples._asdict().items() if value is not None and name != 'logits'}
     io.save_arrays(path, key=np.array(key), logits=logits, **arrays)
 
 

@@ -9,6 +9,8 @@ moments, and beta scales the concentrations after they are normalized, as in the
 the normalization comes last and cancels beta.
 """
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -19,7 +21,7 @@ from cckd_jax.checks import check_positive
 from cckd_jax.errors import InputError
 from cckd_jax.models import Network
 from cckd_jax.synthesis import last_layer
-from cckd_jax.synthesis.inputs import make_input_optimizer, progress, to_pixels
+from cckd_jax.synthesis.inputs import make_input_optimizer, optimise_in_batches
 from cckd_jax.synthesis.system import Problem, Samples, System
 
 _FLOOR = 1e-4  # a concentration of 0 has no Dirichlet distribution, and every row has one after its normalization
@@ -116,9 +118,8 @@ def generate(problem: Problem) -> Samples:
     """Data impressions, batch by batch."""
     settings = problem.settings
     (key, noise_key) = jax.random.split(problem.key)
-    (count, size) = (settings['images'], min(settings['batch_size'], settings['images']))
     similarity = class_similarity(last_layer.kernel(problem.teacher))
-    (labels, targets) = draw_targets(key, similarity, tuple(settings['betas']), count)
+    (labels, targets) = draw_targets(key, similarity, tuple(settings['betas']), settings['images'])
     module, temperature = problem.teacher.module, settings['temperature']
 
     def loss(constants, images: chex.Array) -> chex.Array:
@@ -126,18 +127,12 @@ def generate(problem: Problem) -> Samples:
         logits = Network(module, variables)(images)
         return jnp.sum(losses.soft_cross_entropy(logits, targets, temperature=temperature))
 
+    def batch(rows: np.ndarray, start: int) -> tuple[Any, chex.Array]:
+        noise = jax.random.uniform(jax.random.fold_in(noise_key, start), (len(rows), *problem.image_shape))
+        return (problem.teacher.variables, targets[rows]), noise
+
     optimise = make_input_optimizer(loss, steps=settings['steps'], learning_rate=settings['learning_rate'])
-    state = problem.partial.load()
-    chunks = [] if state is None else [state['images']]
-    done = sum(map(len, chunks))
-    for start in progress(range(done, count, size), 'data impressions', 'batch'):
-        noise = jax.random.uniform(jax.random.fold_in(noise_key, start), (size, *problem.image_shape))
-        # The last batch is padded, so that all have one shape.
-        rows = np.arange(start, start + size) % count
-        (images, _) = optimise((problem.teacher.variables, targets[rows]), noise)
-        chunks.append(to_pixels(images)[: count - start])
-        problem.partial.save({'images': np.concatenate(chunks)})
-    return Samples(np.concatenate(chunks), labels, targets)
+    return Samples(optimise_in_batches(problem, optimise, batch, title='data impressions'), labels, targets)
 
 
 ZSKD = System(
@@ -151,5 +146,5 @@ ZSKD = System(
         'betas': (1.0, 0.1),
     },
     labels=('nominal', 'soft', 'teacher'),
-    check=last_layer.check,
+    check=lambda request: last_layer.check(request.module, request.image_shape),
 )
