@@ -111,7 +111,7 @@ def test_a_student_learns_digits_from_a_few(trained, tmp_path, one_device):
         'student.epochs': 15,
         'student.learning_rate': 3e-3,
         'teacher.checkpoint': str(trained / 'teacher'),
-        'attack.checkpoint': str(trained / 'separate'),
+        'separate.enabled': False,
     }
     config = digits_config(**{**shared, 'method': 'cckd_t', 'transfer.name': 'samples'})
     with optimised():

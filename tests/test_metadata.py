@@ -104,7 +104,7 @@ def test_a_student_learns_digits_from_records(trained, tmp_path, one_device):
             'student.epochs': 15,
             'batch_size': 32,
             'teacher.checkpoint': str(trained / 'teacher'),
-            'attack.checkpoint': str(trained / 'separate'),
+            'separate.enabled': False,
         }
     )
     with optimised():
