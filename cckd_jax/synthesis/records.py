@@ -17,6 +17,7 @@ from cckd_jax import io
 from cckd_jax.data import Images, Split, consecutive_batches, to_unit
 from cckd_jax.errors import InputError
 from cckd_jax.models import Network
+from cckd_jax.models.layers import ConvMaxPool
 from cckd_jax.synthesis.inputs import progress
 
 # Arrays by name: `LAYER.mean` and `LAYER.factor` or `LAYER.deviation` of each layer, and `pixels`.
@@ -36,24 +37,29 @@ def layer_outputs(network: Network, images: chex.Array, *, hidden: bool) -> dict
       hidden: whether to return hidden layers too.
 
     Returns:
-      float32 `[B, ...]` by the name of the layer, before any activation function and after the pool of a `ConvMaxPool`,
-      in the order of the layers; the logits come last. A last dense layer is no hidden layer, because its outputs are
-      the logits.
+      float32 `[B, ...]` by the name of the layer, before any pool or activation function, in the order of the layers;
+      the logits come last. A last dense layer is no hidden layer, because its outputs are the logits.
 
     >>> from cckd_jax import models
     >>> images, lenet = jnp.zeros((2, 28, 28, 1)), models.create('lenet5_half')
     >>> network = Network(lenet, lenet.init(jax.random.key(0), images))
     >>> {name: values.shape[1:] for name, values in layer_outputs(network, images, hidden=True).items()}
-    {'conv1': (14, 14, 3), 'conv2': (5, 5, 8), 'dense1': (120,), 'dense2': (84,), 'logits': (10,)}
+    {'conv1': (28, 28, 3), 'conv2': (10, 10, 8), 'dense1': (120,), 'dense2': (84,), 'logits': (10,)}
     """
     outputs: dict[str, chex.Array] = {}
 
     def collect(call: Any, arguments: Any, options: Any, context: Any) -> Any:
         values = call(*arguments, **options)
-        if isinstance(context.module, (nn.Dense, nn.Conv)) and context.method_name == '__call__':
-            name = '.'.join(context.module.path)
+        layer = context.module
+        # A network that is a single layer has no hidden one, and neither has the convolution that is called below.
+        if isinstance(layer, (nn.Dense, nn.Conv)) and context.method_name == '__call__' and layer.path:
+            name = '.'.join(layer.path)
+            recorded = values
+            if isinstance(layer, ConvMaxPool):
+                (conv, _) = layer.separate()
+                recorded = conv.apply(layer.variables, *arguments)
             # A layer that runs several times has several outputs.
-            outputs[name if name not in outputs else f'{name}.{len(outputs)}'] = values.astype(jnp.float32)
+            outputs[name if name not in outputs else f'{name}.{len(outputs)}'] = recorded.astype(jnp.float32)
         return values
 
     with nn.intercept_methods(collect):
