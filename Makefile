@@ -13,8 +13,9 @@ demo: $(STAMP)-run
 	@echo "Open runs/demo/report.html, or read runs/demo/report.md."
 
 # Files start in the order of their names: ordered by their number of tests, a file with one long test would start last.
+# A worker that dies ends the tests: after a restart, pytest-xdist can wait for ever.
 test: $(STAMP)-test
-	$(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+	$(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder --max-worker-restart=0
 
 # The site, in build/docs; a warning is an error. The build runs the tour.
 docs: $(STAMP)-docs
