@@ -40,6 +40,8 @@ def import_object(path: str, kind: str) -> Any:
     (module_name, _, name) = path.partition(':')
     try:
         module = importlib.import_module(module_name)
+    except InputError as error:  # the module has a method or an evaluator that is not one
+        raise InputError(f'{kind} {path!r}: {error}') from error
     except Exception as error:  # importing a user's module runs a user's code
         reason = ' '.join(str(error).split()) or type(error).__name__
         raise InputError(

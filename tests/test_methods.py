@@ -158,6 +158,14 @@ def test_a_method_and_a_gate_come_from_an_import_path():
         methods.get('test_methods:ONES')
 
 
+def test_what_is_wrong_with_a_method_of_ones_own_is_no_failed_import(tmp_path, monkeypatch):
+    text = "from cckd_jax.errors import InputError\nraise InputError('the loss must return [B]')\n"
+    (tmp_path / 'wrong_method.py').write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=r"^method 'wrong_method:OWN': the loss must return \[B\]$"):
+        methods.get('wrong_method:OWN')
+
+
 def test_only_names_of_the_row_are_read():
     with pytest.raises(InputError, match=r"'temperatur' .did you mean 'temperature'.*which the row does not declare"):
         _ = Hyperparameters({'temperature': 1.0}).temperatur

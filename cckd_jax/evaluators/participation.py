@@ -109,11 +109,11 @@ def participation(
     axes.fill_between(epochs + 1, share, color=style.COLORS['student'], alpha=0.25, linewidth=0)
     axes.plot(epochs + 1, share, color=style.COLORS['student'], linewidth=1.5, label='share of samples kept')
     if threshold is not None:
-        label = 'threshold η of the gate'
+        label = 'threshold η of the gate, a margin'
         axes.plot(epochs + 1, threshold, color=style.COLORS['threshold'], linestyle='--', linewidth=1.2, label=label)
     (used, total) = (sum(row['samples_used'] for row in rows), examples * len(rows))
     axes.set_title(f'{used:,} of {total:,} presentations trained the student ({used / total:.2%})', fontsize=10)
-    axes.set(ylim=(0, 1.02), ylabel='share of the training set')
+    axes.set(ylim=(0, 1.02), ylabel='share of the training set, or margin')
     axes.legend(frameon=False, fontsize=9)
     style.epoch_axis(axes)
     style.clean(axes)
