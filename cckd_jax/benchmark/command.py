@@ -5,9 +5,8 @@
 
 Suites: step (images per second and compile time by network and method), epoch (whole epochs for each way to skip
 samples), memory, scaling (examples, classes, devices), robustness (attacks and bounds), streaming (images that stay on
-the disk). With --peer=torch, the same
-work in PyTorch, on the CPU and in float32, takes turns with ours, and the ratios are printed; it needs a checkout and
-pip install -e '.[peer]'. Run nothing else on the machine meanwhile.
+the disk). With --peer=torch, the same work in PyTorch, on the CPU and in float32, takes turns with ours, and the ratios
+are printed; it needs a checkout and pip install -e '.[peer]'. Run nothing else on the machine meanwhile.
 """
 
 import argparse

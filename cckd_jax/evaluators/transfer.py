@@ -77,6 +77,7 @@ def table(results: Mapping[str, Any]) -> str:
             'In float32 the gradient of the softmax cross entropy is rounded, to zero in places, where a network is '
             'certain of the label; this makes the attack weaker. The numbers of the paper, and '
             '`student.adversarial_accuracy`, use this gradient.',
+            'The figure has the classes that the student predicts.',
             '![adversarial examples](figures/adversarial.png)',
         ]
     )
@@ -124,7 +125,7 @@ def adversarial(path: Path, images: np.ndarray, labels: np.ndarray, predictions:
         color = style.COLORS['student'] if labels[index] != predictions[index] else 'black'
         classes = f'{labels[index]} → {predictions[index]}'
         axes.text(left + wide / 2, top - 0.05, classes, fontsize=10, color=color, horizontalalignment='center')
-    title = f'true class → class predicted by the student (orange if wrong), after FGSM with ε = {epsilon:g}'
+    title = f'true → predicted class (orange: wrong), FGSM with ε = {epsilon:g}'
     axes.text(width / 2, 0.2, title, fontsize=10, horizontalalignment='center')
     style.save(drawing, path)
 

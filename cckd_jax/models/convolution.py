@@ -22,12 +22,10 @@ from jax.nn.initializers import Initializer
 from cckd_jax.models.initialization import FLAX
 from cckd_jax.models.pooling import MaxPool, first_maximum
 
-# The largest numbers of input channels for which the banded product is faster, in the forward pass and in the gradient
-# of the images, and for which the product with a pool is. Candidate widths of a tile, in columns. Measured on two
-# x86-64 cores.
+# The largest numbers of input channels for which matrix products are faster, in the forward pass and in the gradient of
+# the images, and candidate widths of a tile, in columns. Measured as elapsed time on two x86-64 cores.
 _FEW_CHANNELS = 3
 _FEW_FOR_GRADIENT = 6
-_FEW_FOR_POOLED = 6
 _TILES = (4, 5, 6, 7)
 _POOL = MaxPool(2, 2)
 
@@ -82,7 +80,7 @@ def conv_max_pool(features: int, size: int, *, padding: int = 0, dtype: Any = jn
     """Returns a Flax convolution with a square kernel that is followed by a 2x2 max pool.
 
     The layer equals `conv` and `MaxPool(2, 2)`, and has the variables of `conv`. On a CPU, with few input channels, it
-    takes half of their time. A ReLU belongs behind it, where it has a quarter of the values: both orders give the same
+    is faster than the two. A ReLU belongs behind it, where it has a quarter of the values: both orders give the same
     result.
 
     Args:
@@ -118,11 +116,12 @@ def _conv_general_dilated(
 
 def _conv_max_pool(images: chex.Array, kernel: chex.Array, strides, padding, **rest) -> chex.Array:
     """A convolution and a 2x2 max pool, lowered by `_pooled` where that is faster on a CPU."""
-    if kernel.shape[2] > _FEW_FOR_POOLED:
-        return _POOL(jax.lax.conv_general_dilated(images, kernel, strides, padding, **rest))
+    if kernel.shape[2] > _FEW_CHANNELS:
+        return _POOL(_conv_general_dilated(images, kernel, strides, padding, **rest))
     return _few_channels_pooled(images, kernel, tuple(map(tuple, padding)), tuple(rest.items()))
 
 
+# Outside jit, a new conditional would compile at every call; jit keeps its program.
 @functools.partial(jax.jit, static_argnums=(2, 3), inline=True)
 def _few_channels_pooled(images: chex.Array, kernel: chex.Array, padding, rest) -> chex.Array:
     def plain(images: chex.Array, kernel: chex.Array) -> chex.Array:
@@ -157,7 +156,6 @@ def _pooled(images: chex.Array, kernel: chex.Array, padding) -> chex.Array:
     return first_maximum(upper, lower).reshape(batch, rows, columns, features)
 
 
-# Outside jit, a new conditional would compile at every call; jit keeps its program.
 @functools.partial(jax.jit, static_argnums=(2, 3), inline=True)
 def _few_channels(images: chex.Array, kernel: chex.Array, padding, rest) -> chex.Array:
     def plain(images: chex.Array, kernel: chex.Array) -> chex.Array:
