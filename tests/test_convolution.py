@@ -21,7 +21,7 @@ def gradient_of_lenet(platform):
     return program.mlir_module()
 
 
-# Two convolutions, each with two gradients; on a CPU, those of LeNet-5 leave only the forward pass of the second and the
+# Two convolutions, each with two gradients; on a CPU, those of LeNet-5 leave the forward pass of the second and the
 # gradient of its kernel.
 @pytest.mark.parametrize(('platform', 'convolutions'), [('cuda', 6), ('tpu', 6), ('cpu', 2)])
 def test_a_program_exported_on_a_cpu_convolves_as_its_platform_does(platform, convolutions):
