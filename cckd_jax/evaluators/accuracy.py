@@ -27,12 +27,16 @@ _ROWS = (
     ('teacher.test_accuracy', 'Teacher, test accuracy', '.2%'),
     ('student.test_accuracy', 'Student, test accuracy', '.2%'),
     ('separate.test_accuracy', 'Student trained alone, test accuracy', '.2%'),
-    ('student.share_used', 'Presentations that trained the student', '.4%'),
-    ('student.success_rate', "Success rate: share of the teacher's training errors that the student gets right", '.3f'),
+    ('student.share_used', 'Presentations that trained the student', markdown.percent),
+    (
+        'student.success_rate',
+        "Success rate: share of the teacher's training errors that the student gets right",
+        markdown.percent,
+    ),
     (
         'student.failure_rate',
         "Failure rate: share of the teacher's correct training predictions that the student gets wrong",
-        '.2e',
+        markdown.percent,
     ),
     ('student.adversarial_accuracy', 'Student on FGSM examples crafted on the student trained alone', '.2%'),
 )
@@ -151,6 +155,8 @@ def curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]], accuraci
                 clip_on=False,
             )
     loss.set(ylabel='loss of the samples that train (nats)', yscale='log')
+    if any(row['loss'] is None for rows in runs.values() for row in rows):
+        loss.set_title('gap: no sample trained in that epoch', fontsize=8)
     accuracy.set(ylabel='accuracy')
     accuracy.set_title('line: training, during the epoch    dotted: validation    diamond: test', fontsize=8)
     shown = [row['train_accuracy'] for rows in runs.values() for row in rows[len(rows) // 20 :]]

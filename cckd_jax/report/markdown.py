@@ -1,8 +1,10 @@
 """Markdown tables and the formatting of their cells."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -17,7 +19,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return '\n'.join(lines)
 
 
-def cell(value: Any, form: str, *, missing: str = 'none') -> str:
+def cell(value: Any, form: str | Callable[[float], str], *, missing: str = 'none') -> str:
     """A number in a format; the numbers of a list are separated by commas, and `missing` stands for None.
 
     >>> cell(0.5, '.1%'), cell([0.5, None], '.1%'), cell(None, '.1%', missing='')
@@ -25,7 +27,20 @@ def cell(value: Any, form: str, *, missing: str = 'none') -> str:
     """
     if isinstance(value, list):
         return ', '.join(cell(item, form, missing=missing) for item in value)
-    return missing if value is None else format(value, form)
+    if value is None:
+        return missing
+    return format(value, form) if isinstance(form, str) else form(value)
+
+
+def percent(share: float) -> str:
+    """A share as a percentage with two decimals, or two significant digits if it is below 0.1%.
+
+    >>> percent(0.0452), percent(0.000534), percent(0.0000167), percent(0.0)
+    ('4.52%', '0.053%', '0.0017%', '0.00%')
+    """
+    if share == 0 or share >= 1e-3:
+        return f'{share:.2%}'
+    return f'{np.format_float_positional(100 * share, precision=2, fractional=False)}%'
 
 
 def settings(values: Mapping[str, Any]) -> str:
