@@ -103,13 +103,14 @@ def test_a_tracker_receives_the_names_steps_and_values_of_tensorboard(tracked):
 def test_the_terminal_shows_the_stages_and_a_summary(tracked):
     (workdir, _, shown) = tracked
     lines = shown.splitlines()
-    assert lines[0] == (
+    assert lines[0] == 'cckd_t_reg on digits: 128 training images, 360 test images'
+    assert lines[1] == (
         'stages: 1 teacher (1 epoch), 2 teacher outputs, 3 student (1 epoch), 4 separate (1 epoch), 5 evaluation, '
         '6 report'
     )
-    assert [line[:5] for line in lines[1:7]] == [f'[{number}/6]' for number in range(1, 7)]
+    assert [line[:5] for line in lines[2:8]] == [f'[{number}/6]' for number in range(1, 7)]
     results = json.loads((workdir / 'results.json').read_text())
-    (header, teacher, student, separate, report, export) = lines[7:]
+    (header, teacher, student, separate, report, export) = lines[8:]
     assert header.split() == ['test', 'accuracy', 'samples', 'used', 'training']
     assert teacher.split()[:2] == ['teacher', f'{results["teacher"]["test_accuracy"]:.2%}']
     assert student.split()[1:3] == [f'{results["student"][key]:.2%}' for key in ('test_accuracy', 'share_used')]

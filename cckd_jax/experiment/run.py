@@ -101,6 +101,8 @@ def _walk(run: Run, method: Method) -> Results:
     _record_settings(run, method, pretrained)
     trained_alone = trains_baseline(run, pretrained)
     run = run._replace(stages=stages.plan(run, method, pretrained.teachers, trains_baseline=trained_alone))
+    (train, test) = (run.dataset.train, run.dataset.test)
+    log(f'{run.config.method} on {run.config.dataset.name}: {len(train):,} training images, {len(test):,} test images')
     run.stages.announce()
     with tracking.opened(run.config.tracker, run.workdir, settings.as_dict(run.config)) as tracker:
         results = _walk_stages(run._replace(tracker=tracker), method, pretrained)
