@@ -126,7 +126,7 @@ HYPERPARAMETERS: Mapping[str, str] = {
     'warm_up': 'Epochs before epsilon and rho, or trust_power, start to grow from 0.',
     'ramp': 'Epochs in which epsilon and rho, or trust_power, grow to their values.',
     'gamma': "How strongly a source's confidence decides how much it teaches, among students. 0: all equally.",
-    'teacher_prior': 'Weight of the teacher beside the students, which have 1. 0: it does not teach.',
+    'teacher_prior': 'Weight of the teacher among the sources of a student; other students weigh 1. 0 leaves it out.',
     'include_self': 'Whether a student is among its own teachers, among students.',
     'relative_trust': 'A student learns only from those that are more confident in the label than itself.',
     'bounds': 'Certified bounds of faithful_certified: ibp, or crown_ibp (tighter, many times slower).',
