@@ -24,6 +24,7 @@ BELOW: dict[str, set[str]] = {
     'memoize': set(),
     'io': {'errors'},
     'paths': {'errors'},
+    'processes': {'console', 'errors', 'interrupt'},
     'losses': {'checks'},
     'selection': {'checks', 'errors'},
     'models': {'errors', 'imports'},
