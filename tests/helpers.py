@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cckd_jax import config as settings, models, training
+from cckd_jax import config as settings, models, processes, training
 from cckd_jax.data import Split
 from cckd_jax.methods import METHODS, Gate
 from cckd_jax.models import layers
@@ -80,7 +80,7 @@ class Bench:
         aux=None,
         **options,
     ):
-        self.devices = jax.devices()[:devices]
+        self.devices = jax.local_devices()[:devices]
         self.split = random_split(count, shape=shape)
         self.optimizer = optimizer or optax.sgd(0.1)
         module = module or models.create('lenet5_half')
@@ -98,7 +98,7 @@ class Bench:
         metrics = []
         self.state = self.state.at_epoch(epoch, self.devices)
         for indices in batches:
-            indices = np.asarray(indices, np.int32).reshape(len(self.devices), -1)
+            indices = np.asarray(indices, np.int32).reshape(len(processes.all_devices(self.devices)), -1)
             self.state, measured = self.step(self.state, self.train_data, indices)
             metrics.append(jax.device_get(measured))
         return jax.device_get(self.state), metrics

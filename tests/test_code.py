@@ -24,13 +24,17 @@ BELOW: dict[str, set[str]] = {
     'memoize': set(),
     'io': {'errors'},
     'paths': {'errors'},
+    'processes': {'console', 'errors', 'interrupt'},
     'losses': {'checks'},
     'selection': {'checks', 'errors'},
     'models': {'errors', 'imports'},
     'data': {'errors', 'cache', 'cpu', 'paths', 'console', 'io'},
     'robustness': {'losses', 'models', 'errors', 'checks'},
     'methods': {'losses', 'selection', 'robustness', 'models', 'errors', 'imports'},
-    'training': {'losses', 'methods', 'models', 'data', 'errors', 'imports', 'console', 'io', 'cache', 'paths'},
+    'training': {
+        *{'losses', 'methods', 'models', 'data', 'errors', 'imports', 'console', 'io', 'cache', 'paths'},
+        'processes',
+    },
     'metrics': {'losses', 'models', 'data', 'errors', 'checks', 'memoize'},
     'evaluation': {'metrics', 'robustness'},
     'synthesis': {'losses', 'models', 'data', 'checks', 'errors', 'io'},
@@ -47,11 +51,11 @@ BELOW: dict[str, set[str]] = {
     'experiment': {
         *{'config', 'config_check', 'evaluators', 'report', 'training', 'evaluation', 'robustness', 'methods'},
         *{'selection', 'models', 'data', 'errors', 'console', 'io', 'paths', 'provenance', 'synthesis'},
-        'memoize',
+        *{'memoize', 'processes'},
     },
     'cli': {
         *{'experiment', 'config', 'evaluators', 'training', 'methods', 'models', 'settings_help', 'errors', 'console'},
-        *{'interrupt', 'paths', 'cache', 'cpu', 'config_check', 'comparison'},
+        *{'interrupt', 'paths', 'cache', 'cpu', 'config_check', 'comparison', 'processes'},
     },
     'studies': {
         *{'cli', 'experiment', 'evaluators', 'evaluation', 'methods', 'losses', 'selection', 'models'},

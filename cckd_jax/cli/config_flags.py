@@ -13,6 +13,8 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from cckd_jax import config as config_defaults
+from cckd_jax.cli import cluster_flags
+from cckd_jax.cli.cluster_flags import Cluster
 from cckd_jax.console import log
 from cckd_jax.errors import InputError, lookup, nearest
 from cckd_jax.paths import expand
@@ -104,8 +106,10 @@ def parse(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
     return settings
 
 
-def parse_run(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
-    """Returns the config and the workdir of `PROGRAM --config=CONFIG --workdir=DIR [--config.NAME=VALUE ...]`.
+def parse_run(arguments: Sequence[str]) -> tuple[ConfigDict, str, Cluster | None]:
+    """Returns config, workdir and cluster of `PROGRAM --config=CONFIG --workdir=DIR [--config.NAME=VALUE ...]`.
+
+    The cluster is None without `--coordinator`, `--num_processes` and `--process_id`.
 
     Raises:
       InputError: a flag is missing, empty, repeated or unknown, or a setting cannot be used.
@@ -113,7 +117,9 @@ def parse_run(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
     values = flags.FlagValues()
     flags.DEFINE_multi_string('config', [], 'A config.', flag_values=values)
     flags.DEFINE_multi_string('workdir', [], 'The run directory.', flag_values=values)
+    cluster_flags.define(values)
     settings = parse(values, arguments)
+    cluster = cluster_flags.read(values)
     config = configured(_only(values, 'config', 'digits_lenet'), settings)
     workdir = _only(values, 'workdir', 'runs/digits')
     expand(workdir)
@@ -124,7 +130,7 @@ def parse_run(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
         config_check.check(config)
     for name in ignored:
         log(f'ignoring {name}={config[name]}: method {config.method} has no such hyper-parameter')
-    return config, workdir
+    return config, workdir, cluster
 
 
 def configured(argument: str, settings: Sequence[str]) -> ConfigDict:

@@ -8,6 +8,10 @@
               --config=configs/digits_lenet.py; `:smoke` runs the same path on few digits in under a minute
 --workdir     the run directory: report, figures, results, metrics and checkpoints; the same command resumes
 
+--coordinator, --num_processes, --process_id
+              train in several processes, on one host or many: HOST:PORT of process 0, their number, and the number of
+              this one; --coordinator=auto asks Slurm or the TPU pod for all three
+
 Any setting of the config can be changed by --config.NAME=VALUE. Common settings:
 
     --config.method=NAME                     distillation method (`cckd-jax list methods`)

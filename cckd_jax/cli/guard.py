@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from cckd_jax import interrupt
 from cckd_jax.cli import config_flags
+from cckd_jax.cli.cluster_flags import Cluster
 from cckd_jax.errors import InputError
 
 
@@ -29,12 +30,27 @@ def main(run: Callable[[ConfigDict, str], object], usage: str, arguments: Sequen
         if config_flags.asks_for_help(arguments):
             print_text(usage.strip())
             return
-        (config, workdir) = config_flags.parse_run(arguments)
+        (config, workdir, cluster) = config_flags.parse_run(arguments)
         _prepare_jax()
-        check_devices()
-        run(config, workdir)
+        if cluster is None:
+            check_devices()
+            run(config, workdir)
+        else:
+            _run_with_others(cluster, lambda: run(config, workdir))
 
     return one_line_errors(parse_and_run)
+
+
+def _run_with_others(cluster: Cluster, run: Callable[[], object]) -> None:
+    from cckd_jax import processes  # imports JAX
+
+    def join_and_run() -> None:
+        processes.start(cluster.coordinator, cluster.num_processes, cluster.process_id)
+        with processes.failures_shared():
+            check_devices()
+            run()
+
+    processes.run_together(lambda: one_line_errors(join_and_run))
 
 
 def guarded(run: Callable[[], object]) -> int:

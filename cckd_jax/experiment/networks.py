@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from cckd_jax import config as settings, data, evaluation, models, training
+from cckd_jax import config as settings, data, evaluation, models, processes, training
 from cckd_jax.errors import InputError
 from cckd_jax.evaluators import TrainedNetwork
 from cckd_jax.methods import Method
@@ -42,7 +42,7 @@ class Run(NamedTuple):
       config: the settings.
       workdir: the run directory.
       dataset: its train, validation and test split.
-      devices: the devices to compute on.
+      devices: the devices of this process. Training runs on those of all processes.
       augment: changes the student's images in place of `config.augmentation`.
       stages: for the progress of training.
       tracker: receives the rows of all networks.
@@ -113,11 +113,13 @@ def restore(run: Run, path: str, network_config: ConfigDict, **expected: Any) ->
     folder = expand(path)
     if settings.is_weights_file(path):
         return _restore_weights(run, folder, network_config, expected)
-    (meta, variables) = training.load_network(folder)
+    (meta, variables) = processes.from_process_0(lambda: training.load_network(folder))
     training.check_meta(meta, {**_network_facts(run, network_config), **expected}, folder)
     module = create_model(run.config, network_config, run.dataset.num_classes)
     training.check_variables(variables, module, run.dataset.image_shape, folder)
-    participation = training.load_participation(folder, meta['epochs']) if meta.get('gate') else None
+    participation = None
+    if meta.get('gate'):
+        participation = processes.from_process_0(lambda: training.load_participation(folder, meta['epochs']))
     return TrainedNetwork(models.Network(module, variables), meta, [], participation)
 
 
@@ -125,10 +127,14 @@ def _restore_weights(run: Run, path: Path, network_config: ConfigDict, expected:
     meta = {**_network_facts(run, network_config), 'epochs': None, 'method': None}
     training.check_meta(meta, expected, path)
     module = create_model(run.config, network_config, run.dataset.num_classes)
-    try:
-        variables = models.from_state_dict(module, models.read_state_dict(path), run.dataset.image_shape)
-    except InputError as error:
-        raise InputError(f'{network_config.model} from {path}: {error}') from None
+
+    def read() -> Any:
+        try:
+            return models.from_state_dict(module, models.read_state_dict(path), run.dataset.image_shape)
+        except InputError as error:
+            raise InputError(f'{network_config.model} from {path}: {error}') from None
+
+    variables = processes.from_process_0(read)
     return TrainedNetwork(models.Network(module, variables), meta, [], None)
 
 
@@ -161,7 +167,6 @@ def train_network(
     """
     config = run.config
     folder = run.workdir / name
-    folder.mkdir(exist_ok=True)
     seed = config.seed if seed is None else seed
     split = run.dataset.train
     facts = training_facts(run, network_config, method, method_name)
@@ -193,7 +198,7 @@ def train_network(
         state,
         train_data,
         schedule,
-        checkpoints=training.Checkpoints(folder, facts),
+        checkpoints=training.shared_checkpoints(lambda: training.Checkpoints(folder, facts)),
         writers=create_writers(run, name),
         measures=_validation(run, module),
     )
@@ -232,10 +237,12 @@ def train_to_end(
     Returns:
       The state after the last epoch, and the rows of all epochs.
     """
-    progress = Progress(name, schedule.epochs, len(schedule.subset), run.stages)
+    observers: list[Any] = []
+    if processes.is_process_0():
+        observers = [*writers, Progress(name, schedule.epochs, len(schedule.subset), run.stages)]
     with contextlib.ExitStack() as stack:
         entered = stack.enter_context(checkpoints)
-        for observer in (*writers, progress):
+        for observer in observers:
             stack.enter_context(contextlib.closing(observer))
         return training.train(
             step,
@@ -243,7 +250,7 @@ def train_to_end(
             train_data,
             schedule,
             checkpoints=entered,
-            observers=(*writers, progress),
+            observers=observers,
             devices=run.devices,
             measures=measures,
             save_seconds=run.config.save_seconds,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from cckd_jax import evaluators, provenance
+from cckd_jax import evaluators, processes, provenance
 from cckd_jax.errors import InputError
 from cckd_jax.evaluators import FinishedRun, Results
 from cckd_jax.evaluators.accuracy import epochs_text, trained
@@ -155,7 +155,7 @@ def _facts(run: FinishedRun) -> dict[str, Any]:
         'class_names': list(run.dataset.class_names),
         'seed': config.seed,
         'commit': provenance.commit(),
-        'device': f'{len(run.devices)} x {run.devices[0].device_kind}',
+        'device': f'{len(processes.all_devices(run.devices))} x {run.devices[0].device_kind}',
         'versions': provenance.versions(('cckd-jax', 'jax', 'flax', 'optax')),
         'hyperparameters': {
             **method.hyperparameters,

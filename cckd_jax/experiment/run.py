@@ -1,13 +1,15 @@
 """A run from its config to its report: load, train teachers, distil, train the baseline, evaluate, report."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from cckd_jax import config as settings, config_check, data, evaluators, models, training
+from cckd_jax import config as settings, config_check, data, evaluators, models, processes, provenance, training
 from cckd_jax.console import log
 from cckd_jax.evaluators import FinishedRun, Results, Significance, Teachers, TrainedNetwork
 from cckd_jax.experiment import networks, preflight, significance, stages, students, teachers, transfer
@@ -51,7 +53,7 @@ def run(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Device
     Args:
       config: of `config.default`, changed.
       workdir: the run directory; created if it does not exist.
-      devices: all local ones when None.
+      devices: those of this process when None.
 
     Returns:
       What `results.json` holds.
@@ -61,15 +63,12 @@ def run(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Device
     """
     method = check(config)
     folder = expand(workdir)
-    with lock_workdir(folder, config, may_differ=EVALUATION + WITHOUT_EFFECT) as changed:
-        finished = read(folder)
-        if finished is not None and all((folder / name).exists() for name in ('report.md', 'config.json')):
-            effective = sorted(changed.difference(WITHOUT_EFFECT))
-            if not effective:
-                log(f'{folder} is complete: {folder / "report.md"}')
-                return finished
-            log(f'evaluating {folder} again, with other {", ".join(effective)}')
-        return _walk(_open(config, folder, list(devices or jax.local_devices())), method)
+    devices = list(devices or jax.local_devices())
+    processes.check_same(lambda: _facts(config, devices))
+    processes.connect_devices()
+    with contextlib.ExitStack() as stack:
+        finished = processes.from_process_0(lambda: _lock(folder, config, stack))
+        return finished or _walk(_open(config, folder, devices), method)
 
 
 def check(config: ConfigDict) -> Method:
@@ -96,15 +95,39 @@ def check(config: ConfigDict) -> Method:
     return method
 
 
+def _facts(config: ConfigDict, devices: Sequence[jax.Device]) -> dict[str, Any]:
+    """What all processes must share: settings that affect results, devices and versions."""
+    values = flatten_dict(settings.as_dict(config), sep='.')
+    for name in WITHOUT_EFFECT:
+        del values[name]
+    kinds = {'devices': [device.device_kind for device in devices]}
+    return {**values, **kinds, **provenance.versions(('cckd-jax', 'jax', 'flax', 'optax'))}
+
+
+def _lock(folder: Path, config: ConfigDict, stack: contextlib.ExitStack) -> Results | None:
+    """Locks the run directory until the stack closes; returns the results of a run that is complete."""
+    changed = stack.enter_context(lock_workdir(folder, config, may_differ=EVALUATION + WITHOUT_EFFECT))
+    finished = read(folder)
+    if finished is None or not all((folder / name).exists() for name in ('report.md', 'config.json')):
+        return None
+    effective = sorted(changed.difference(WITHOUT_EFFECT))
+    if effective:
+        log(f'evaluating {folder} again, with other {", ".join(effective)}')
+        return None
+    log(f'{folder} is complete: {folder / "report.md"}')
+    return finished
+
+
 def _walk(run: Run, method: Method) -> Results:
     pretrained = load_pretrained(run, method)
-    _record_settings(run, method, pretrained)
+    processes.from_process_0(lambda: _record_settings(run, method, pretrained))
     trained_alone = trains_baseline(run, pretrained)
     run = run._replace(stages=stages.plan(run, method, pretrained.teachers, trains_baseline=trained_alone))
     (train, test) = (run.dataset.train, run.dataset.test)
     log(f'{run.config.method} on {run.config.dataset.name}: {len(train):,} training images, {len(test):,} test images')
     run.stages.announce()
-    with tracking.opened(run.config.tracker, run.workdir, settings.as_dict(run.config)) as tracker:
+    tracker_name = run.config.tracker if processes.is_process_0() else None
+    with tracking.opened(tracker_name, run.workdir, settings.as_dict(run.config)) as tracker:
         results = _walk_stages(run._replace(tracker=tracker), method, pretrained)
     log(summary(run.workdir, results))
     return results
@@ -113,14 +136,18 @@ def _walk(run: Run, method: Method) -> Results:
 def _walk_stages(run: Run, method: Method, pretrained: Pretrained) -> Results:
     teachers = train_teachers(run, pretrained)
     counts = count_significance(run, method, pretrained, teachers)
-    samples = transfer.make(run, teachers)
+    samples = processes.from_process_0(lambda: transfer.make(run, teachers))
     trained = distil(run, method, teachers, counts, samples)
     baseline = train_baseline(run, pretrained, trained[0] if samples is None else None)
     run.stages.begin(stage_names.EVALUATION)
-    results = evaluate(run, method, teachers, trained, baseline, counts, samples)
-    run.stages.begin(stage_names.REPORT)
-    write_report(run.workdir, results)
-    return results
+
+    def evaluate_and_report() -> Results:
+        results = evaluate(run, method, teachers, trained, baseline, counts, samples)
+        run.stages.begin(stage_names.REPORT)
+        write_report(run.workdir, results)
+        return results
+
+    return processes.from_process_0(evaluate_and_report)
 
 
 def load_pretrained(run: Run, method: Method) -> Pretrained:
@@ -171,7 +198,7 @@ def count_significance(run: Run, method: Method, pretrained: Pretrained, teacher
     if counts is None and teachers.networks:
         counts = significance.load_or_count(run, method, teachers.networks[0])
     if counts is not None:
-        significance.save_counts(run, counts)
+        processes.from_process_0(lambda: significance.save_counts(run, counts))
     return counts
 
 
@@ -277,9 +304,21 @@ def _student_is_baseline(run: Run) -> bool:
 
 
 def _open(config: ConfigDict, workdir: Path, devices: list[jax.Device]) -> Run:
-    dataset = load_dataset(config, devices)
-    training.check_batch(config.batch_size, len(dataset.train), devices)
+    dataset = processes.process_0_first(lambda: load_dataset(config, devices))
+    processes.check_same(lambda: _data_facts(dataset))
+    training.check_batch(config.batch_size, len(dataset.train), processes.all_devices(devices))
+    if config.compaction:
+        training.check_compaction(devices, is_stored=dataset.train.is_stored)
     return Run(config, workdir, dataset, devices)
+
+
+def _data_facts(dataset: data.Dataset) -> dict[str, Any]:
+    splits = {'training data': dataset.train, 'validation data': dataset.validation, 'test data': dataset.test}
+    # Each process compares the size of the images with its own free memory, unless dataset.memory_gib is set.
+    return {
+        **{name: split.fingerprint() for name, split in splits.items()},
+        'images on the disk': dataset.train.is_stored,
+    }
 
 
 def _record_settings(run: Run, method: Method, pretrained: Pretrained) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from cckd_jax import config as settings, io, selection
+from cckd_jax import config as settings, io, processes, selection
 from cckd_jax.console import log
 from cckd_jax.data import Dataset
 from cckd_jax.errors import InputError, lookup
@@ -151,7 +151,7 @@ def load(path: Path, dataset: Dataset) -> Significance:
 def _load_or_count(run: Run, method: Method, teacher: TrainedNetwork | None) -> Significance | None:
     config = run.config
     if config.significance.file:
-        return load(expand(config.significance.file), run.dataset)
+        return processes.from_process_0(lambda: load(expand(config.significance.file), run.dataset))
     if teacher is None:
         return None
     folder = run.teachers[0].checkpoint

@@ -122,8 +122,6 @@ def _train_together(
     (epochs, count) = (run.students[0].epochs, len(run.students))
     names = network_names('student', count)
     folders = [run.workdir / name for name in names]
-    for folder in folders:
-        folder.mkdir(exist_ok=True)
     group = {'students': [student_config.model for student_config in run.students]}
     facts = [
         networks.training_facts(run, student_config, method, method_name) | group for student_config in run.students
@@ -162,7 +160,7 @@ def _train_together(
         state,
         train_data,
         schedule,
-        checkpoints=training.PeerCheckpoints(folders, facts),
+        checkpoints=training.shared_checkpoints(lambda: training.PeerCheckpoints(folders, facts)),
         writers=[
             _OwnRows(index, writer) for index, name in enumerate(names) for writer in networks.create_writers(run, name)
         ],

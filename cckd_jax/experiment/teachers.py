@@ -1,6 +1,7 @@
 """The teachers of a run, one or several: loaded or trained one after the other, and their outputs."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from cckd_jax import config as settings, data, evaluation, models
+from cckd_jax import config as settings, data, evaluation, models, processes
 from cckd_jax.console import log
 from cckd_jax.errors import InputError, lookup
 from cckd_jax.evaluators import Teachers, TrainedNetwork
@@ -112,7 +113,8 @@ def load_pretrained(run: Run) -> list[Loaded]:
         check = teacher_config.check_logits
         if teacher_config.logits:
             path = expand(teacher_config.logits)
-            outputs = teacher_outputs.load_logits(path, run.dataset, check=check)
+            load = functools.partial(teacher_outputs.load_logits, path, run.dataset, check=check)
+            outputs = processes.from_process_0(load)
             count = outputs.train.shape[1]
             if index == 0 and count == len(run.teachers) > 1:
                 return _split(run, path, outputs)
@@ -126,7 +128,9 @@ def load_pretrained(run: Run) -> list[Loaded]:
             loaded.append(outputs)
         elif teacher_config.onnx:
             path = expand(teacher_config.onnx)
-            loaded.append(onnx_teacher.load_onnx(path, run.dataset, _preprocessing(teacher_config), check=check))
+            preprocessing = _preprocessing(teacher_config)
+            load = functools.partial(onnx_teacher.load_onnx, path, run.dataset, preprocessing, check=check)
+            loaded.append(processes.from_process_0(load))
         elif teacher_config.checkpoint:
             _preprocessing(teacher_config).check_channels(run.dataset.image_shape[-1])
             trained_by = {'method': teacher_config.robust, 'epsilon': teacher_config.epsilon}
@@ -167,9 +171,8 @@ def train_teachers(run: Run, pretrained: Sequence[Loaded]) -> Teachers:
         teachers.append(loaded)
     trained = tuple(teacher if isinstance(teacher, TrainedNetwork) else None for teacher in teachers)
     depends_on = [teacher.network.variables if isinstance(teacher, TrainedNetwork) else teacher for teacher in teachers]
-    outputs = _cached_in_workdir(
-        run, depends_on, lambda: teacher_outputs.stack([_outputs(run, teacher) for teacher in teachers])
-    )
+    compute = lambda: teacher_outputs.stack([_outputs(run, teacher) for teacher in teachers])
+    outputs = processes.from_process_0(lambda: _cached_in_workdir(run, depends_on, compute))
     for index, (name, loaded) in enumerate(zip(network_names('teacher', len(run.teachers)), pretrained, strict=True)):
         # Logits were assessed when they were read.
         if isinstance(loaded, TrainedNetwork):

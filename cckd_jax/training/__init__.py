@@ -7,7 +7,11 @@ from cckd_jax.training.checkpoints import (
     load_network as load_network,
     load_participation as load_participation,
 )
-from cckd_jax.training.choice import choose_step as choose_step, steps_per_call as steps_per_call
+from cckd_jax.training.choice import (
+    check_compaction as check_compaction,
+    choose_step as choose_step,
+    steps_per_call as steps_per_call,
+)
 from cckd_jax.training.compaction import (
     make_compact_step as make_compact_step,
     make_compact_step_on_device as make_compact_step_on_device,
@@ -20,6 +24,7 @@ from cckd_jax.training.loop import (
 )
 from cckd_jax.training.peer_checkpoints import PeerCheckpoints as PeerCheckpoints
 from cckd_jax.training.peers import PeerState as PeerState, make_peer_step as make_peer_step
+from cckd_jax.training.shared_checkpoints import shared_checkpoints as shared_checkpoints
 from cckd_jax.training.state import (
     TrainData as TrainData,
     TrainState as TrainState,

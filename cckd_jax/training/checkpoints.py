@@ -27,6 +27,8 @@ from cckd_jax.training.state import TrainState
 
 _OVERHEAD = 2**20  # bytes, of the files that describe a checkpoint
 _ITEMS = ('variables', 'training', 'meta', 'rows')
+# Of several processes, process 0 alone reads and writes.
+_PROCESS_0 = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
 
 
 class Checkpoints:
@@ -47,7 +49,10 @@ class Checkpoints:
         with io.write_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=ocp.checkpoint_managers.LatestN(2), enable_async_checkpointing=True
+            preservation_policy=ocp.checkpoint_managers.LatestN(2),
+            enable_async_checkpointing=True,
+            create=False,
+            multiprocessing_options=_PROCESS_0,
         )
         self._manager = ocp.CheckpointManager(self._folder.absolute(), options=options, item_names=_ITEMS)
 
@@ -194,7 +199,7 @@ def load_network(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     steps = [int(step.name) for step in path.glob('*') if step.name.isdecimal()]
     for epochs in sorted(steps, reverse=True):
         try:
-            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+            with ocp.Checkpointer(ocp.CompositeCheckpointHandler(), multiprocessing_options=_PROCESS_0) as reader:
                 restored = reader.restore(
                     (path / str(epochs)).absolute(),
                     args=ocp.args.Composite(variables=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore()),
@@ -218,7 +223,7 @@ def load_participation(folder: Path, epochs: int) -> np.ndarray:
     # Reads one array only: the optimizer's state is twice the size of the network.
     item = ocp.args.PyTreeRestore({'records': {'participation': 0}}, partial_restore=True)
     try:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler(), multiprocessing_options=_PROCESS_0) as reader:
             restored = reader.restore(step.absolute(), args=ocp.args.Composite(training=item))
         counts = np.asarray(restored.training['records']['participation'])
         # A partial restore returns the placeholder for an array that the checkpoint lacks.

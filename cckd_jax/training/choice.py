@@ -6,8 +6,9 @@ import flax.linen as nn
 import jax
 import optax
 
-from cckd_jax import models
+from cckd_jax import models, processes
 from cckd_jax.data import Augment
+from cckd_jax.errors import InputError
 from cckd_jax.methods import Method
 from cckd_jax.training.compaction import make_compact_step, make_compact_step_on_device
 from cckd_jax.training.state import TrainState
@@ -55,11 +56,25 @@ def choose_step(
     """
     if compaction is None:
         exact = isinstance(student, models.Classifier) and not jax.tree.leaves(state.batch_stats)
-        compaction = method.gate is not None and exact and _on_cpu(devices)
+        compaction = method.gate is not None and exact and _on_cpu(devices) and not _is_split(is_stored)
     scan = {'scan': True} if steps_per_call(method, devices, is_stored=is_stored) > 1 else {}
     compact = make_compact_step if _on_cpu(devices) else make_compact_step_on_device
     make = compact if compaction else make_step
     return make(method, student, teachers, optimizer, devices=devices, augment=augment, **scan)
+
+
+def check_compaction(devices: Sequence[jax.Device], *, is_stored: bool) -> None:
+    """Raises InputError if requested compaction would need images that another process reads from the disk."""
+    if _on_cpu(devices) and _is_split(is_stored):
+        raise InputError(
+            'compaction=true on CPUs packs samples of all processes, and each reads only its own images from the disk; '
+            'leave it out, or raise --config.dataset.memory_gib'
+        )
+
+
+def _is_split(is_stored: bool) -> bool:
+    """Whether every process has the images of its own devices only."""
+    return is_stored and processes.count() > 1
 
 
 def _on_cpu(devices: Sequence[jax.Device]) -> bool:

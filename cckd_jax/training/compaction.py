@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from cckd_jax import processes
 from cckd_jax.data import PADDING, Augment
 from cckd_jax.methods import Method
 from cckd_jax.training.batch import Rows, select
@@ -71,7 +72,8 @@ def make_compact_step(
         return state.replace(records=records), metrics | sum_over_devices(aux.teacher_weights)
 
     masked, packed = parallel(train_step.masked, devices), parallel(packed, devices)
-    forward = jax.pmap(forward, axis_name=AXIS, in_axes=(None, None, 0), out_axes=(None, None), devices=devices)
+    forward = parallel(forward, devices, donate=False)
+    count = len(processes.all_devices(devices))
     last: dict[str, Any] = {'epoch': None, 'metrics': None}
 
     def step(state: TrainState, data: TrainData, rows: Rows) -> tuple[TrainState, Metrics]:
@@ -81,12 +83,12 @@ def make_compact_step(
         else:
             constants, (keep, counts) = forward(state, data, rows)
             kept = np.flatnonzero(keep)
-            needed = -(-len(kept) // len(devices))
+            needed = -(-len(kept) // count)
             size = next(size for size in sizes(keep.shape[1]) if size >= needed)
-            positions = np.full(size * len(devices), PADDING, np.int32)
+            positions = np.full(size * count, PADDING, np.int32)
             positions[: len(kept)] = kept
             # Devices receive samples in turn, so that their numbers are equal.
-            positions = np.ascontiguousarray(positions.reshape(size, len(devices)).T)
+            positions = np.ascontiguousarray(positions.reshape(size, count).T)
             (state, metrics) = packed(state, (data, constants), select(_joined(rows), positions))
             metrics = metrics | counts
         last.update(epoch=epoch, metrics=metrics)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import jax
 import numpy as np
 
+from cckd_jax import processes
 from cckd_jax.data import epoch_batches
 from cckd_jax.errors import InputError
 from cckd_jax.training.state import TrainData, replicate
@@ -108,7 +109,7 @@ def train(
       checkpoints: read at the start; written after the last epoch, and after an epoch that ends `save_seconds` or more
         after the last write.
       observers: receive all metrics.
-      devices: hold the replicated state; the batch is split over them.
+      devices: of this process, which hold the replicated state; the batch is split over those of all processes.
       measures: `state -> columns`, further columns of an epoch's row, such as the accuracy on held-out data.
       save_seconds: time between checkpoints, in seconds; 0 saves after every epoch.
       totals: makes the sums of an epoch, for one network or for several.
@@ -121,7 +122,8 @@ def train(
       NonFiniteLoss: the loss, the gradient or a weight became NaN or infinite.
       InputError: the batch does not divide over the devices, or is larger than an epoch.
     """
-    check_batch(schedule.batch_size, len(schedule.subset), devices)
+    all_devices = processes.all_devices(devices)
+    check_batch(schedule.batch_size, len(schedule.subset), all_devices)
     state, rows = checkpoints.restore(state)
     for observer in observers:
         observer.start(rows)
@@ -137,7 +139,7 @@ def train(
         subset = schedule.subset
         if 'next_epoch' in state.records:
             subset = subset[jax.device_get(state.records['next_epoch'])[subset] <= epoch]
-        for batch in stream(_dispatches(schedule, subset, epoch, len(devices))):
+        for batch in stream(_dispatches(schedule, subset, epoch, len(all_devices))):
             state, metrics = step(state, data, batch)
             # Fetching the previous call's metrics lets the devices run ahead by one call and no more: XLA:CPU deadlocks
             # when hundreds of collective steps are queued.

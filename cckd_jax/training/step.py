@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from cckd_jax import processes
 from cckd_jax.data import Augment
 from cckd_jax.methods import Batch, Inputs, Method, Outputs
 from cckd_jax.models import Network, TrainMode, train_forward
-from cckd_jax.training.batch import Rows, example_keys, gather, teacher_outputs
+from cckd_jax.training.batch import Rows, StreamedRows, example_keys, gather, teacher_outputs
 from cckd_jax.training.state import TrainData, TrainState, as_variables
 
 AXIS = 'batch'
@@ -254,21 +255,32 @@ def make_step(
 
 
 def parallel(
-    step: Callable[..., Any], devices: Sequence[jax.Device] | None, *, scan: bool = False
+    step: Callable[..., Any], devices: Sequence[jax.Device] | None, *, scan: bool = False, donate: bool = True
 ) -> Callable[..., Any]:
-    """Runs a step on every device: the state is replicated and donated, the data replicated, the rows split."""
+    """Runs a step on every device: the state is replicated and donated, the data replicated, the rows split.
+
+    In several processes, it runs on the devices of all. Every process gives the indices of all devices, or the streamed
+    rows of its own.
+    """
 
     def steps(state: TrainState, data: TrainData, rows: Rows) -> tuple[TrainState, Metrics]:
         return jax.lax.scan(lambda state, batch: step(state, data, batch), state, rows)
 
-    return jax.pmap(
+    mapped = jax.pmap(
         steps if scan else step,
         axis_name=AXIS,
         in_axes=(None, None, 0),
         out_axes=(None, None),
-        donate_argnums=0,
-        devices=devices,
+        donate_argnums=0 if donate else (),
+        devices=devices and processes.all_devices(devices),
     )
+    if processes.count() == 1:
+        return mapped
+
+    def on_own_devices(state: Any, data: Any, rows: Rows) -> Any:
+        return mapped(state, data, rows if isinstance(rows, StreamedRows) else processes.own_rows(rows))
+
+    return on_own_devices
 
 
 def sum_over_devices(teacher_weights: Mapping[str, chex.Array]) -> Metrics:

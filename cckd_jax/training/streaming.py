@@ -6,10 +6,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from cckd_jax import processes
 from cckd_jax.data import Images, StoredImages, read_batches
 from cckd_jax.training.batch import StreamedRows
 
-# From the indices of each call of a step, `[devices, B / devices]`, to its third argument.
+# From the indices of each call of a step, `[devices, B / devices]`, to its third argument, which in several processes
+# holds the images of this process's devices only.
 Stream = Callable[[Iterable[np.ndarray]], Iterator[Any]]
 
 
@@ -18,7 +20,7 @@ def make_stream(images: Images, devices: Sequence[jax.Device]) -> Stream:
 
     Args:
       images: of the training set.
-      devices: of the step; the first axis of the indices is split over them.
+      devices: of this process; the first axis of the indices is split over those of all processes.
     """
     if not isinstance(images, StoredImages):
         return iter
@@ -26,7 +28,7 @@ def make_stream(images: Images, devices: Sequence[jax.Device]) -> Stream:
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('batch'))
 
     def stream(batches: Iterable[np.ndarray]) -> Iterator[StreamedRows]:
-        order = list(batches)
+        order = [processes.own_rows(indices) for indices in batches]
         ahead = None
         # The copy of a batch to the devices runs while they compute the one before it.
         for indices, pixels in zip(order, read_batches(images, order), strict=True):
