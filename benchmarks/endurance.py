@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from endurance_parts import kills, runs
 from tqdm import tqdm
 
 from cckd_jax import provenance
@@ -21,7 +22,6 @@ from cckd_jax.benchmark.jobs import machine_info
 from cckd_jax.console import log
 from cckd_jax.errors import InputError, lookup
 from cckd_jax.io import write_json
-from endurance_parts import kills, runs
 
 
 class Part(NamedTuple):

@@ -2,13 +2,14 @@
 
 import shutil
 import signal
-import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from endurance_parts import runs
 
 
@@ -17,8 +18,8 @@ def trials(
 ) -> Iterator[dict[str, Any]]:
     """Makes runs of some kinds, each killed at random moments and started again until it ends.
 
-    A moment is uniform over the seconds of an undisturbed run. The first run of a kind begins with an empty cache,
-    later ones with compiled programs alone.
+    A moment is uniform over the CPU time of an undisturbed run, so that other load on the machine does not move it. The
+    first run of a kind begins with an empty cache, later ones with compiled programs alone.
 
     Args:
       folder: for the runs.
@@ -67,13 +68,12 @@ def _of_kind(folder: Path, kind: str, index: int, seed: int) -> Iterator[dict[st
 
 
 def _finished(command: list[str], cache: Path, log: Path, seconds: float) -> bool:
-    """Kills a command after some seconds, and returns whether it ended before."""
+    """Kills a command after some seconds of CPU time, and returns whether it ended before."""
     process = runs.start(command, cache, log)
-    try:
-        status = process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        status = process.wait()
+    while process.poll() is None and runs.cpu_seconds(process) < seconds:
+        time.sleep(0.01)
+    process.kill()
+    status = process.wait()
     if status not in (0, -signal.SIGKILL):
         raise RuntimeError(f'status {status} of {" ".join(command)}; its messages are in {log}')
     return status == 0

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,20 +73,27 @@ def start(arguments: Sequence[str], cache: Path, log: Path, **environment: str) 
 
 
 def finish(arguments: Sequence[str], cache: Path, log: Path, **environment: str) -> float:
-    """Runs a command to its end and returns its seconds.
+    """Runs a command to its end and returns its seconds of CPU time.
 
     Raises:
       RuntimeError: the status is not 0.
     """
-    started = time.monotonic()
-    status = start(arguments, cache, log, **environment).wait()
+    process = start(arguments, cache, log, **environment)
+    (_, status, usage) = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
     if status:
-        raise RuntimeError(f'status {status} of {" ".join(arguments)}; its messages are in {log}')
-    return time.monotonic() - started
+        raise RuntimeError(f'status {process.returncode} of {" ".join(arguments)}; its messages are in {log}')
+    return usage.ru_utime + usage.ru_stime
+
+
+def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
+    """The seconds of CPU time of a running process, from Linux."""
+    fields = Path(f'/proc/{process.pid}/stat').read_text().rpartition(')')[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
 
 
 def undisturbed(kind: str, folder: Path) -> tuple[Path, float]:
-    """Makes a run that nothing disturbs, twice, and returns the second's directory and seconds.
+    """Makes a run that nothing disturbs, twice, and returns the second's directory and seconds of CPU time.
 
     The first fills the cache of compiled programs in `<folder>/cache`. The result is kept in the folder.
     """
@@ -98,8 +104,8 @@ def undisturbed(kind: str, folder: Path) -> tuple[Path, float]:
         unequal = differences(contents(folder / 'first'), contents(folder / 'undisturbed'))
         if unequal:
             raise RuntimeError(f'two undisturbed runs of the kind {kind} differ in {unequal}')
-        facts.write_text(json.dumps({'seconds': seconds}))
-    return folder / 'undisturbed', json.loads(facts.read_text())['seconds']
+        facts.write_text(json.dumps({'cpu_seconds': seconds}))
+    return folder / 'undisturbed', json.loads(facts.read_text())['cpu_seconds']
 
 
 def contents(workdir: Path) -> dict[str, str]:
