@@ -2,8 +2,10 @@
 
     python benchmarks/endurance.py --parts=kills --kills=100 --workdir=runs/endurance
 
-Parts: kills (SIGKILL at random moments of runs of five kinds). Every trial is kept in the workdir, so the same command
-continues after an interruption. The status is 1 if a trial failed.
+Parts: kills (SIGKILL at random moments of runs of five kinds), disk (full at random moments, and a cache without
+space; needs root), starts (ten processes with one empty cache, and two on one workdir), caches (damaged entries of
+every kind), memory (resident memory and open files over thousands of epochs). Every trial is kept in the workdir, so
+the same command continues after an interruption. The status is 1 if a trial failed. It needs Linux.
 """
 
 import argparse
@@ -14,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from endurance_parts import kills, runs
+from endurance_parts import caches, disk, kills, memory, runs, starts
 from tqdm import tqdm
 
 from cckd_jax import provenance
@@ -52,6 +54,10 @@ def parts(options: argparse.Namespace) -> Mapping[str, Part]:
         'kills': Part(
             functools.partial(kills.trials, kinds=kinds, kills=options.kills, seed=options.seed), options.kills, 'kills'
         ),
+        'disk': Part(functools.partial(disk.trials, full=options.full, seed=options.seed), options.full, 'full disks'),
+        'starts': Part(functools.partial(starts.trials, processes=10), 10, 'processes'),
+        'caches': Part(functools.partial(caches.trials, seed=options.seed), caches.count(), 'damages'),
+        'memory': Part(functools.partial(memory.trials, epochs=options.epochs), options.epochs, 'epochs'),
     }
 
 
@@ -78,11 +84,13 @@ def read(folder: Path) -> list[dict[str, Any]]:
 def main() -> int:
     """Runs the parts and writes all trials of the workdir; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--parts', default='kills', help='separated by commas')
+    parser.add_argument('--parts', default='kills,disk,starts,caches,memory', help='separated by commas')
     parser.add_argument('--workdir', required=True, type=Path, help='for runs and trials')
     parser.add_argument('--output', type=Path, help='a JSON file for the trials of all parts in the workdir')
     parser.add_argument('--kills', type=int, default=100, help='of the part kills, over all kinds of run')
     parser.add_argument('--kinds', default=','.join(runs.KINDS), help='of run, of the part kills')
+    parser.add_argument('--full', type=int, default=20, help='full disks of the part disk')
+    parser.add_argument('--epochs', type=int, default=3000, help='of the part memory')
     parser.add_argument('--seed', type=int, default=0, help='of random moments and damage')
     options = parser.parse_args()
     try:
@@ -97,6 +105,8 @@ def main() -> int:
         info = next(machine_info())
         machine = {key: info[key] for key in ('device', 'versions')} | {'commit': provenance.commit()}
         write_json(options.output, {**machine, 'seed': options.seed, 'trials': trials})
+        for trial in trials['memory']:
+            memory.draw(options.output.with_suffix('.png'), trial['samples'])
     failed = sum(bool(trial['failures']) for name in chosen for trial in trials[name])
     log(f'{sum(len(trials[name]) for name in chosen)} trials, {failed} failed')
     return 1 if failed else 0
