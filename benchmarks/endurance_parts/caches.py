@@ -46,9 +46,13 @@ def count() -> int:
 
 
 def _trial(folder: Path, kind: str, name: str, damage: str, seed: int, expected: Mapping[str, str]) -> dict[str, Any]:
-    cache = folder / 'damaged_cache'
-    shutil.rmtree(cache, ignore_errors=True)
-    shutil.copytree(folder / 'cache', cache)
+    # The keys of entries contain the path of the cache, so that it is damaged where it is.
+    (cache, intact) = (folder / 'cache', folder / 'intact_cache')
+    if not intact.exists():
+        shutil.copytree(cache, folder / 'copy')
+        (folder / 'copy').rename(intact)
+    shutil.rmtree(cache)
+    shutil.copytree(intact, cache)
     random = np.random.default_rng(seed)
     files = [path for path in sorted((cache / 'cckd_jax' / name).rglob('*')) if path.is_file()]
     for path in files:
