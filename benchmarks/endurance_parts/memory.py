@@ -31,7 +31,13 @@ def trials(folder: Path, earlier: Sequence[Mapping[str, Any]], *, epochs: int) -
         return
     (workdir, cache) = (folder / 'run', folder / 'cache')
     shutil.rmtree(workdir, ignore_errors=True)
-    settings = (f'--config.student.epochs={epochs}', '--config.save_seconds=1', '--config.dataset.examples=64')
+    settings = (
+        f'--config.student.epochs={epochs}',
+        '--config.save_seconds=1',
+        '--config.dataset.examples=64',
+        '--config.batch_size=32',
+        '--config.separate.enabled=false',
+    )
     process = runs.start(runs.command('gate', workdir, *settings), cache, folder / 'run.log')
     samples: list[tuple[int, float, int]] = []
     while process.poll() is None:
