@@ -81,6 +81,10 @@ def read(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding='utf-8').splitlines()] if path.exists() else []
 
 
+def _with_relative_paths(trials: Any, workdir: Path) -> Any:
+    return json.loads(json.dumps(trials).replace(f'{workdir}/', ''))
+
+
 def main() -> int:
     """Runs the parts and writes all trials of the workdir; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -104,7 +108,9 @@ def main() -> int:
     if options.output:
         info = next(machine_info())
         machine = {key: info[key] for key in ('device', 'versions')} | {'commit': provenance.commit()}
-        write_json(options.output, {**machine, 'seed': options.seed, 'trials': trials})
+        write_json(
+            options.output, {**machine, 'seed': options.seed, 'trials': _with_relative_paths(trials, options.workdir)}
+        )
         for trial in trials['memory']:
             memory.draw(options.output.with_suffix('.png'), trial['samples'])
     failed = sum(bool(trial['failures']) for name in chosen for trial in trials[name])

@@ -28,7 +28,7 @@ def trials(folder: Path, earlier: Sequence[Mapping[str, Any]], *, seed: int) -> 
       seed: of the damage.
 
     Yields:
-      For each folder and damage the messages of the run, and everything that is wrong.
+      For each folder and damage the number of messages and the first of them, and everything that is wrong.
     """
     done = {(trial['kind'], trial['folder'], trial['damage']) for trial in earlier}
     for kind, names in _FOLDERS.items():
@@ -78,7 +78,8 @@ def _trial(folder: Path, kind: str, name: str, damage: str, seed: int, expected:
         'damage': damage,
         'files': len(files),
         'count': 1,
-        'messages': messages[0],
+        'lines': len(messages[0]),
+        'message': messages[0][0] if messages[0] else None,
         'failures': failures,
     }
 

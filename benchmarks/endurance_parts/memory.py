@@ -55,7 +55,8 @@ def summary(samples: Sequence[tuple[int, float, int]], epochs: int) -> dict[str,
     (done, memory, files) = np.array(samples).T
     (second, last) = ((done > epochs * start) & (done <= epochs * (start + 0.25)) for start in (0.25, 0.75))
     growth = float(np.median(memory[last]) / np.median(memory[second]) - 1)
-    more_files = int(np.max(files[last]) - np.max(files[second]))
+    # The least, because a checkpoint that is being written has files of its own.
+    more_files = int(np.min(files[last]) - np.min(files[second]))
     failures = [f'resident memory grows by {growth:.1%}'] if growth > _GROWTH else []
     failures += [f'{more_files} more files are open'] if more_files > 0 else []
     return {'growth': growth, 'more_files': more_files, 'failures': failures}
