@@ -2,7 +2,7 @@
 # Measure an accelerator from a bare machine, in steps of less than ten minutes.
 #
 #     benchmarks/gpu.sh list                 the steps
-#     benchmarks/gpu.sh STEP                 one step; the same command continues a step that ran out of time
+#     benchmarks/gpu.sh STEP                 one step; repeated, it continues the tables and begins any other step again
 #     benchmarks/gpu.sh all                  all steps that are not done
 #     benchmarks/gpu.sh commands STEP        the commands of a step, without running them
 #
@@ -119,7 +119,7 @@ step() {  # NAME
   printf '%s\n' "$lines"
   timeout --signal=TERM --kill-after=20 "$LIMIT" bash -euc "$lines" || status=$?
   if [ "$status" = 124 ]; then
-    echo "$name ran out of time; the same command continues it" >&2
+    echo "$name ran out of time; repeat the command, with a higher LIMIT unless it is a step of tables" >&2
   fi
   [ "$status" = 0 ] || return "$status"
   touch "$RESULTS/$name.done"
