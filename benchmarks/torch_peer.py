@@ -4,11 +4,15 @@ It keeps tensors in memory, caches the teacher's logits, draws the order once pe
 last where that is faster, and a local response norm of a 1x1 convolution and square roots (torch's own pools a
 five-dimensional tensor and is several times slower). It sums metrics as tensors and reads them once per epoch.
 
-It runs on the CPU in float32. It needs torch, which cckd_jax does not: pip install -e '.[peer]'
+It runs in float32 on the CPU, or with --device=cuda on one GPU, where products may use TF32, as JAX's may. With
+--graphs, steps and forward passes are CUDA graphs, which cost one launch each. It needs torch, which cckd_jax does not:
+pip install -e '.[peer]'
 """
 
+import argparse
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -79,17 +83,59 @@ NETWORKS = {
 }
 
 
+class Backend:
+    """The device, and whether work on it is recorded as CUDA graphs."""
+
+    def __init__(self, device: str = 'cpu', graphs: bool = False):
+        self.device, self.graphs = torch.device(device), graphs
+
+    def synchronize(self) -> None:
+        if self.device.type == 'cuda':
+            torch.cuda.synchronize()
+
+    def recorded(self, work: Callable[[torch.Tensor], Any], rows: torch.Tensor) -> Callable[[torch.Tensor], None]:
+        """Work on as many rows as these; with graphs, the rows are copied to where the graph reads them."""
+        if not self.graphs:
+            return work
+        fixed = rows.clone()
+        if self.device.type == 'cuda':
+            # The first calls allocate what later ones reuse, on a stream of their own as a recording needs.
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(3):
+                    work(fixed)
+            torch.cuda.current_stream().wait_stream(stream)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                work(fixed)
+            replay = graph.replay
+        else:
+            replay = lambda: work(fixed)
+
+        def copy_and_replay(rows: torch.Tensor) -> None:
+            fixed.copy_(rows)
+            replay()
+
+        return copy_and_replay
+
+
+BACKEND = Backend()
+
+
 class Trainer:
     def __init__(self, network: str, arrays: str, alpha: float):
         loaded = np.load(arrays)
+        device = BACKEND.device
         (make, channels_last) = NETWORKS[network]
         self.format = torch.channels_last if channels_last else torch.contiguous_format
         torch.manual_seed(0)
-        self.module = make().to(memory_format=self.format)
-        self.optimizer = torch.optim.Adam(self.module.parameters(), lr=RATE, fused=True)
-        self.images = torch.from_numpy(loaded['images']).permute(0, 3, 1, 2).contiguous()
-        self.labels = torch.from_numpy(loaded['labels']).long()
-        teacher = torch.softmax(torch.from_numpy(loaded['teacher_logits']) / TEMPERATURE, 1)
+        self.module = make().to(device, memory_format=self.format)
+        capturable = BACKEND.graphs and device.type == 'cuda'
+        self.optimizer = torch.optim.Adam(self.module.parameters(), lr=RATE, fused=True, capturable=capturable)
+        self.images = torch.from_numpy(loaded['images']).to(device).permute(0, 3, 1, 2).contiguous()
+        self.labels = torch.from_numpy(loaded['labels']).to(device).long()
+        teacher = torch.softmax(torch.from_numpy(loaded['teacher_logits']).to(device) / TEMPERATURE, 1)
         confidence = teacher.gather(1, self.labels[:, None])
         # y_C of CCKD-T depends on nothing that trains.
         self.targets = confidence * teacher + (1 - confidence) * F.one_hot(self.labels, teacher.shape[1])
@@ -111,10 +157,8 @@ class Trainer:
         loss.backward()
         self.optimizer.step()
 
-    def everyone(self, rows: torch.Tensor, epoch: int) -> torch.Tensor:
-        loss = self.losses(self.module(self.pixels(rows)), rows).mean()
-        self.descend(loss)
-        return torch.tensor(len(rows))
+    def everyone(self, rows: torch.Tensor) -> None:
+        self.descend(self.losses(self.module(self.pixels(rows)), rows).mean())
 
     def masked(self, rows: torch.Tensor, epoch: int) -> torch.Tensor:
         logits = self.module(self.pixels(rows))
@@ -131,18 +175,22 @@ class Trainer:
         if len(keep):
             rows = rows[keep]
             self.descend(self.losses(self.module(pixels[keep]), rows).mean())
-        return torch.tensor(len(keep))
+        return torch.tensor(len(keep), device=pixels.device)
 
 
 def step(network: str, arrays: str, batch_size: int, steps: int):
     trainer = Trainer(network, arrays, 0.0)
-    order = torch.Generator().manual_seed(0)
+    order = torch.Generator(BACKEND.device).manual_seed(0)
+    draw = lambda: torch.randint(len(trainer.labels), (batch_size,), generator=order, device=BACKEND.device)
+    train_batch = BACKEND.recorded(trainer.everyone, draw())
 
     def seconds() -> float:
-        batches = [torch.randint(len(trainer.labels), (batch_size,), generator=order) for _ in range(steps)]
+        batches = [draw() for _ in range(steps)]
+        BACKEND.synchronize()
         started = time.perf_counter()
         for rows in batches:
-            trainer.everyone(rows, 0)
+            train_batch(rows)
+        BACKEND.synchronize()
         return (time.perf_counter() - started) / steps
 
     while True:
@@ -153,13 +201,17 @@ def step(network: str, arrays: str, batch_size: int, steps: int):
 def forward(network: str, arrays: str, batch_size: int, steps: int):
     trainer = Trainer(network, arrays, 0.0)
     trainer.module.eval()
-    rows = torch.arange(batch_size) % len(trainer.labels)
+    rows = torch.arange(batch_size, device=BACKEND.device) % len(trainer.labels)
+    with torch.no_grad():
+        predict = BACKEND.recorded(lambda rows: trainer.module(trainer.pixels(rows)), rows)
 
     def seconds() -> float:
+        BACKEND.synchronize()
         started = time.perf_counter()
-        with torch.inference_mode():
+        with torch.no_grad():
             for _ in range(steps):
-                trainer.module(trainer.pixels(rows))
+                predict(rows)
+        BACKEND.synchronize()
         return (time.perf_counter() - started) / steps
 
     while True:
@@ -174,8 +226,9 @@ def epochs(network: str, arrays: str, batch_size: int, epochs: int, alpha: float
         train_batch = getattr(trainer, mode)
         (seconds, kept) = ([], [])
         for epoch in range(epochs):
+            BACKEND.synchronize()
             started = time.perf_counter()
-            order = torch.randperm(len(trainer.labels))
+            order = torch.randperm(len(trainer.labels), device=BACKEND.device)
             counts = [train_batch(rows, epoch) for rows in order.split(batch_size)]
             kept.append(int(torch.stack(counts).sum()) / len(order))
             seconds.append(time.perf_counter() - started)
@@ -184,18 +237,39 @@ def epochs(network: str, arrays: str, batch_size: int, epochs: int, alpha: float
 
 def accuracy(trainer: Trainer, arrays: str) -> float:
     loaded = np.load(arrays)
-    images = torch.from_numpy(loaded['test_images']).permute(0, 3, 1, 2).float() / 255
+    images = torch.from_numpy(loaded['test_images']).to(BACKEND.device).permute(0, 3, 1, 2).float() / 255
     trainer.module.eval()
     with torch.inference_mode():
         predictions = torch.cat([trainer.module(batch).argmax(1) for batch in images.split(2000)])
-    return float((predictions.numpy() == loaded['test_labels']).mean())
+    return float((predictions.cpu().numpy() == loaded['test_labels']).mean())
 
 
 def machine_info() -> Any:
-    yield {'torch': torch.__version__, 'threads': torch.get_num_threads(), 'peak_bytes': protocol.peak_bytes()}
+    cuda = BACKEND.device.type == 'cuda'
+    yield {
+        'torch': torch.__version__,
+        'device': torch.cuda.get_device_name() if cuda else 'cpu',
+        'cuda': torch.version.cuda if cuda else None,
+        'threads': torch.get_num_threads(),
+        'peak_bytes': protocol.peak_bytes(),
+    }
+
+
+def main() -> None:
+    global BACKEND
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
+    parser.add_argument('--graphs', action='store_true')
+    options = parser.parse_args()
+    if options.device == 'cuda' and not torch.cuda.is_available():
+        parser.error('this torch has no CUDA, or the machine has no GPU')
+    BACKEND = Backend(options.device, options.graphs)
+    cpu.tune()  # For the same allocator settings; the XLA flags have no effect here.
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_float32_matmul_precision('high')  # TF32, which convolutions use by default
+    torch.backends.cudnn.benchmark = True
+    protocol.serve({'step': step, 'forward': forward, 'epochs': epochs, 'machine_info': machine_info})
 
 
 if __name__ == '__main__':
-    cpu.tune()  # For the same allocator settings; the XLA flags have no effect here.
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    protocol.serve({'step': step, 'forward': forward, 'epochs': epochs, 'machine_info': machine_info})
+    main()

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
-from cckd_jax.benchmark import command, suites, workers
+from cckd_jax.benchmark import command, profile, suites, workers
 from cckd_jax.errors import InputError
 
 LAUNCH = Path(__file__).parents[1] / 'launch' / 'benchmark.py'
@@ -80,6 +82,7 @@ def test_the_step_suite_prints_a_table_and_writes_its_numbers(tmp_path):
     for method in ('forward', 'kd'):
         assert results[method]['ours_images_per_second']['median'] > 20
     assert results['kd']['compile_seconds'] > 0
+    assert results['kd']['share_of_peak'] > 0
     # Forward pass and two gradients of 32 images, each of at least 200,000 multiplications and additions.
     assert results['kd']['flops'] > 3 * 32 * 400_000
     assert [line.split()[:2] for line in done.stdout.splitlines()[2:]] == [
@@ -113,6 +116,22 @@ def test_the_old_name_of_the_suite_robustness_is_kept(monkeypatch, options):
     assert (report['suite'], table) == ('robustness', [['table']])
 
 
+def test_a_profile_names_what_takes_the_time(tmp_path):
+    product = jax.jit(lambda matrix: jnp.tanh(matrix @ matrix))
+    matrix = jnp.ones((500, 500))
+    product(matrix).block_until_ready()
+    measured = profile.profiled(lambda: product(matrix).block_until_ready(), tmp_path)
+    assert 0 < measured['busy_share'] <= 1
+    assert max(measured['longest'].values()) == next(iter(measured['longest'].values())) <= measured['seconds']
+    # Operations that overlap count once as busy time; a loop does not count beside its body.
+    operations = [('while.1', 0, 9), ('convolution.2', 0, 2), ('wrapped_convert', 1, 3), ('copy.1', 5, 6)]
+    summary = profile.summary([profile.Operation(*operation) for operation in operations], 8)
+    assert summary['busy_share'] == 4 / 8
+    assert summary['limit'] == 'convolution'
+    assert summary['seconds_by_kind'] == {'convolution': 2, 'elementwise and reductions': 2, 'copy': 1}
+    assert profile.summary([profile.Operation('dot', 0, 1)], 8)['limit'] == 'launches and the host'
+
+
 @pytest.mark.parametrize(
     ('suite', 'fields', 'machine', 'message'),
     [
@@ -128,7 +147,8 @@ def test_the_old_name_of_the_suite_robustness_is_kept(monkeypatch, options):
             {'devices': 1, 'platform': 'cpu'},
             'must be a multiple of the 2 devices',
         ),
-        ('step', {'peer': ['torch']}, {'devices': 1, 'platform': 'gpu'}, 'set JAX_PLATFORMS=cpu, or omit --peer'),
+        ('step', {'peer': ['torch']}, {'devices': 1, 'platform': 'tpu'}, 'set JAX_PLATFORMS=cpu, or omit --peer'),
+        ('step', {'peer': ['torch']}, {'devices': 2, 'platform': 'gpu'}, 'set CUDA_VISIBLE_DEVICES=0, or omit --peer'),
     ],
 )
 def test_devices_that_do_not_fit_are_refused(suite, fields, machine, message, options):
@@ -144,6 +164,7 @@ def test_devices_that_do_not_fit_are_refused(suite, fields, machine, message, op
         (['--suite=step', '--methods=kdd'], "unknown method 'kdd'"),
         (['--suite=step', '--peer=tensorflow'], "unknown peer 'tensorflow'"),
         (['--suite=step', '--peer=torch', '--precision=bfloat16'], '--peer=torch computes in float32'),
+        (['--suite=epoch', '--peer=torch_graphs'], '--peer=torch_graphs has no suite epoch, only step'),
         (['--suite=step', '--precision=float'], "unknown precision 'float' (did you mean 'float32'?)"),
         (['--suite=step', '--rounds=0'], '--rounds=0 must be above 0'),
         (['--suite=epoch', '--epochs=1'], '--epochs=1 must be at least 2'),

@@ -5,8 +5,9 @@
 
 Suites: step (images per second and compile time by network and method), epoch (whole epochs for each way to skip
 samples), memory, scaling (examples, classes, devices), robustness (attacks and bounds), streaming (images that stay on
-the disk). With --peer=torch, the same work in PyTorch, on the CPU and in float32, takes turns with ours, and the ratios
-are printed; it needs a checkout and pip install -e '.[peer]'. Run nothing else on the machine meanwhile.
+the disk), profile (what the time of a step goes to). With --peer=torch, the same work in PyTorch, on the CPU or one GPU
+and in float32, takes turns with ours, and the ratios are printed; --peer=torch_graphs runs it as CUDA graphs. It needs
+a checkout and pip install -e '.[peer]'. Run nothing else on the machine meanwhile.
 """
 
 import argparse
@@ -24,7 +25,8 @@ from cckd_jax.io import write_json
 from cckd_jax.methods import METHODS
 from cckd_jax.models import MODELS
 
-PEERS = {'torch': suites.ROOT / 'benchmarks' / 'torch_peer.py'}
+_TORCH = str(suites.ROOT / 'benchmarks' / 'torch_peer.py')
+PEERS = {'torch': [_TORCH], 'torch_graphs': [_TORCH, '--graphs']}
 PRECISIONS = {name: name for name in ('float32', 'bfloat16')}
 
 
@@ -60,7 +62,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     )
     parser.add_argument('--suite', required=True, help=', '.join(suites.SUITES))
     parser.add_argument('--output', help='a JSON file for all numbers; without it, only the table is printed')
-    parser.add_argument('--peer', help=f'compare with {", ".join(PEERS)}, on the CPU')
+    parser.add_argument('--peer', help=f'compare with {" or ".join(PEERS)}')
     parser.add_argument('--networks', default='lenet5_half,lenet5,alexnet_half,alexnet')
     parser.add_argument('--methods', default='separate,kd,cckd_t,cckd_t_reg')
     parser.add_argument('--batch_size', type=int, default=512, help='over all devices')
@@ -96,20 +98,22 @@ def _suite_options(options: argparse.Namespace) -> suites.Options:
         methods,
         options.dataset,
         options.data_dir,
-        _peer_command(options.peer, precision) if options.peer else None,
+        _peer_command(options.peer, options.suite, precision) if options.peer else None,
         precision,
     )
 
 
-def _peer_command(name: str, precision: str) -> list[str]:
-    path = lookup(PEERS, name, 'peer')
+def _peer_command(name: str, suite: str, precision: str) -> list[str]:
+    command = lookup(PEERS, name, 'peer')
     if precision != 'float32':
         raise InputError(f'--peer={name} computes in float32; remove --precision={precision}')
-    if not path.is_file():
-        raise InputError(f'--peer={name} needs a checkout of the project: there is no {path}')
-    if importlib.util.find_spec(name) is None:
+    if name == 'torch_graphs' and suite != 'step':
+        raise InputError(f'--peer={name} has no suite {suite}, only step; give --peer=torch')
+    if not Path(command[0]).is_file():
+        raise InputError(f'--peer={name} needs a checkout of the project: there is no {command[0]}')
+    if importlib.util.find_spec('torch') is None:
         raise InputError(f"--peer={name} is not installed; pip install -e '.[peer]'")
-    return [str(path)]
+    return command
 
 
 def _check_output(path: Path) -> None:

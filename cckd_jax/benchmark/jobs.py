@@ -14,61 +14,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from cckd_jax import cache, cpu, data, evaluation, models, provenance, training
 from cckd_jax.benchmark import protocol
+from cckd_jax.benchmark.profile import profiled
 from cckd_jax.benchmark.streaming import streaming
-from cckd_jax.methods import METHODS, SELF_REGULATED_RECHECK, Method
+from cckd_jax.benchmark.student import Student
+from cckd_jax.methods import METHODS, SELF_REGULATED_RECHECK
 from cckd_jax.report.metrics import MetricsWriter
 from cckd_jax.robustness import PROPAGATIONS
-from cckd_jax.training.state import TrainData, TrainState
 
 Measurements = Iterator[dict[str, Any]]
-
-
-class Student:
-    """A network, its data on the devices, and the step of a method.
-
-    Args:
-      network: name of the network.
-      arrays: an `.npz` file with images, labels, test images, test labels and logits of a teacher.
-      method: what the student is trained by.
-      mode: `masked`, `compact` or `recheck`.
-      precision: `float32` or `bfloat16`, of the network's computation.
-      examples: number of training examples; None for all.
-    """
-
-    def __init__(
-        self, network: str, arrays: str, method: Method, mode: str, precision: str, examples: int | None = None
-    ):
-        loaded = np.load(arrays)
-        self.split = data.Split(loaded['images'][:examples], loaded['labels'][:examples])
-        self.test = data.Split(loaded['test_images'], loaded['test_labels'])
-        self.method, self.devices = method, jax.local_devices()
-        options = {} if precision == 'float32' else {'dtype': jnp.dtype(precision)}
-        self.module = models.create(network, loaded['teacher_logits'].shape[-1], **options)
-        self.optimizer = optax.adam(method.learning_rate)
-        self.aux = {'teacher_logits': loaded['teacher_logits'][:examples, None]}
-        self.steps_per_call = training.steps_per_call(method, self.devices)
-        self.step = training.choose_step(
-            method,
-            self.module,
-            (),
-            self.optimizer,
-            self._initial_state(seed=0),
-            devices=self.devices,
-            compaction=mode != 'masked',
-        )
-
-    def begin(self, seed: int = 0) -> tuple[TrainState, TrainData]:
-        """Returns the state of a new student, and its data."""
-        train_data = training.train_data(self.split, self.aux, jax.random.key(seed))
-        return training.replicate(self._initial_state(seed), self.devices), training.replicate(train_data, self.devices)
-
-    def _initial_state(self, seed: int) -> TrainState:
-        key = jax.random.key(seed)
-        return training.initial_state(self.method, self.module, (), self.optimizer, self.split, key)
 
 
 def step(network: str, arrays: str, batch_size: int, steps: int, method: str, precision: str) -> Measurements:
@@ -112,9 +68,14 @@ def forward(network: str, arrays: str, batch_size: int, steps: int, precision: s
     )
 
     def seconds_per_batch() -> float:
+        pending = None
         started = time.perf_counter()
         for _ in range(steps):
-            jax.block_until_ready(predict(variables, pixels))
+            logits = predict(variables, pixels)
+            # One call runs ahead, as in an evaluation, whose time is not that of launches.
+            jax.block_until_ready(pending)
+            pending = logits
+        jax.block_until_ready(pending)
         return (time.perf_counter() - started) / steps
 
     while True:
@@ -232,6 +193,26 @@ def compiled(
         }
 
 
+def profile(network: str, arrays: str, batch_size: int, method: str, precision: str, trace: str) -> Measurements:
+    """Measures where the time of a call of the step goes, on CPUs of ten calls; `trace` is a folder for the trace."""
+    student = Student(network, arrays, METHODS[method], 'masked', precision)
+    (state, train_data) = student.begin()
+    calls = 1 if student.steps_per_call > 1 else 10
+    shape = (len(student.devices), student.steps_per_call, batch_size // len(student.devices))
+    indices = np.random.default_rng(0).integers(0, len(student.split), shape).astype(np.int32)
+    indices = indices if student.steps_per_call > 1 else indices[:, 0]
+
+    def train() -> None:
+        nonlocal state
+        for _ in range(calls):
+            (state, metrics) = student.step(state, train_data, indices)
+            jax.device_get(metrics)
+
+    train()
+    while True:
+        yield {'steps': calls * student.steps_per_call, **profiled(train, Path(trace))}
+
+
 def teacher(arrays: str, epochs: int) -> Measurements:
     """Trains a LeNet-5 on the arrays and adds its logits to the file."""
     path = Path(arrays)
@@ -251,6 +232,26 @@ def teacher(arrays: str, epochs: int) -> Measurements:
     loaded['teacher_logits'] = evaluation.predict(network, student.split.images, devices=student.devices)
     np.savez(path, **loaded)
     yield {'train_accuracy': float(evaluation.correct(loaded['teacher_logits'], student.split.labels).mean())}
+
+
+def matrix_product(precision: str) -> Measurements:
+    """Measures FLOP/s of products of large square matrices, over all devices: a peak that programs can reach."""
+    devices = jax.local_devices()
+    (size, products) = (1024, 4) if devices[0].platform == 'cpu' else (8192, 16)
+    shape = (len(devices), size, size)
+    factor = jax.pmap(lambda key: jax.random.normal(key, shape[1:], jnp.dtype(precision)), devices=devices)(
+        jax.random.split(jax.random.key(0), len(devices))
+    )
+    multiply = jax.pmap(lambda left, right: left @ right, devices=devices)
+    jax.block_until_ready(multiply(factor, factor))
+    while True:
+        product = factor
+        started = time.perf_counter()
+        for _ in range(products):
+            product = multiply(factor, factor)
+        jax.block_until_ready(product)
+        seconds = (time.perf_counter() - started) / products
+        yield {'flops_per_second': 2 * len(devices) * size**3 / seconds, 'devices': len(devices)}
 
 
 def machine_info() -> Measurements:
@@ -290,6 +291,8 @@ if __name__ == '__main__':
             'streaming': streaming,
             'epochs': epochs,
             'compiled': compiled,
+            'matrix_product': matrix_product,
+            'profile': profile,
             'teacher': teacher,
             'machine_info': machine_info,
         }

@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[2]
 _MEBI = 2**20
 # The peer's jobs in the suite `step`, by method.
 _PEER_JOBS = {'forward': 'forward', 'cckd_t': 'step'}
+# Of the peer, by JAX's platform.
+_PEER_DEVICES = {'cpu': 'cpu', 'gpu': 'cuda'}
 _STATISTICS = ('median', 'least', 'most')
 
 
@@ -69,8 +71,12 @@ def run(name: str, options: Options) -> tuple[dict[str, Any], list[list[str]]]:
     names = ('device', 'versions', 'driver', 'xla_flags')
     machine = {key: info[key] for key in names} | {'cpus': len(cpu.cores()), 'commit': provenance.commit()}
     if options.peer:
-        with Worker(options.peer) as peer:
-            machine['versions'] |= {'torch': peer.once('machine_info')['torch']}
+        command = [*options.peer, f'--device={_PEER_DEVICES[info["platform"]]}']
+        options = options._replace(peer=command)
+        with Worker(command) as peer:
+            peer_info = peer.once('machine_info')
+        machine['versions'] |= {'torch': peer_info['torch']}
+        machine['peer'] = {key: peer_info[key] for key in ('device', 'cuda', 'threads')} | {'options': command[1:]}
     with tempfile.TemporaryDirectory() as folder:
         result = suite(options, Path(folder))
     settings = {key: value for key, value in options._asdict().items() if key not in ('data_dir', 'peer')}
@@ -78,9 +84,17 @@ def run(name: str, options: Options) -> tuple[dict[str, Any], list[list[str]]]:
 
 
 def step(options: Options, folder: Path) -> Result:
-    """Measures images per second of training steps and forward passes by network and method; a peer runs CCKD-T."""
-    numbers: dict[str, Any] = {}
-    table = [['network', 'method', 'images/s', 'least', 'most', 'compile s', 'peer images/s', 'ratio']]
+    """Measures images per second of training steps and forward passes by network and method; a peer runs CCKD-T.
+
+    The share of the peak compares the FLOPs of a step, as XLA estimates them, with those of a large matrix product of
+    the same precision on the same devices.
+    """
+    with own_worker() as worker:
+        worker.open('matrix_product', precision=options.precision)
+        products = interleave({'ours': worker}, rounds=options.rounds, title='matrix product')['ours']
+    peak = max(product['flops_per_second'] for product in products)
+    numbers: dict[str, Any] = {'peak_flops_per_second': peak}
+    table = [['network', 'method', 'images/s', 'least', 'most', 'compile s', 'of peak', 'peer images/s', 'ratio']]
     for network in options.networks:
         work = {
             'network': network,
@@ -105,9 +119,14 @@ def step(options: Options, folder: Path) -> Result:
                 measurements = interleave(workers, rounds=options.rounds, title=f'{network} {method}')
             seconds = {name: np.array([turn['seconds'] for turn in turns]) for name, turns in measurements.items()}
             speeds = {name: median_min_max(options.batch_size / values) for name, values in seconds.items()}
-            result = {f'{name}_images_per_second': speed for name, speed in speeds.items()}
+            result: dict[str, Any] = {f'{name}_images_per_second': speed for name, speed in speeds.items()}
             row = [network, method, *(f'{speeds["ours"][key]:,.0f}' for key in _STATISTICS)]
             row.append('' if program['compile_seconds'] is None else f'{program["compile_seconds"]:.1f}')
+            result['share_of_peak'] = None
+            if program['flops']:
+                # XLA counts the FLOPs of one device.
+                result['share_of_peak'] = products[0]['devices'] * program['flops'] / np.median(seconds['ours']) / peak
+            row.append('' if result['share_of_peak'] is None else f'{result["share_of_peak"]:.1%}')
             if 'peer' in seconds:
                 result['ratio'] = ratio(seconds['peer'], seconds['ours'])
                 row += [f'{speeds["peer"]["median"]:,.0f}', f'{result["ratio"]["median"]:.2f}']
@@ -278,6 +297,30 @@ def streaming(options: Options, folder: Path) -> Result:
     return Result(numbers, table)
 
 
+def profile(options: Options, folder: Path) -> Result:
+    """Measures what the time of a CCKD-T step goes to by network, from a trace, and names the largest."""
+    numbers: dict[str, Any] = {}
+    table = [['network', 'ms/step', 'busy', 'limit', 'its share']]
+    for network in options.networks:
+        work = {
+            'network': network,
+            'arrays': arrays.synthetic(folder, network),
+            'batch_size': options.batch_size,
+            'method': 'cckd_t',
+            'precision': options.precision,
+        }
+        with own_worker() as worker:
+            measured = worker.once('profile', **work, trace=str(folder / network))
+        numbers[network] = measured
+        of_kinds = measured['seconds_by_kind']
+        share = of_kinds.get(measured['limit'], 0) / max(sum(of_kinds.values()), 1e-9)
+        milliseconds = 1e3 * measured['seconds'] / measured['steps']
+        table.append(
+            [network, f'{milliseconds:.2f}', f'{measured["busy_share"]:.0%}', measured['limit'], f'{share:.0%}']
+        )
+    return Result(numbers, table)
+
+
 # Images of 224x224x3 in the suite `streaming`.
 _STREAMED = 2048
 # Images per call. Bounds hold coefficients of every value in a network, so that CROWN takes few.
@@ -299,6 +342,7 @@ SUITES: Mapping[str, Callable[[Options, Path], Result]] = {
     'scaling': scaling,
     'robustness': robustness,
     'streaming': streaming,
+    'profile': profile,
 }
 _ALIASES = {'around': 'robustness'}
 
@@ -309,8 +353,10 @@ def _check_devices(name: str, options: Options, info: Mapping[str, Any]) -> None
         devices = 2  # It sets the number of virtual devices itself.
     if name != 'robustness' and options.batch_size % devices:
         raise InputError(f'--batch_size={options.batch_size} must be a multiple of the {devices} devices')
-    if options.peer and info['platform'] != 'cpu':
-        raise InputError(f'the peer runs on the CPU and JAX on {info["device"]}; set JAX_PLATFORMS=cpu, or omit --peer')
+    if options.peer and info['platform'] not in _PEER_DEVICES:
+        raise InputError(f'the peer does not run on {info["device"]}; set JAX_PLATFORMS=cpu, or omit --peer')
+    if options.peer and info['platform'] != 'cpu' and devices != 1:
+        raise InputError(f'the peer runs on one GPU and JAX on {devices}; set CUDA_VISIBLE_DEVICES=0, or omit --peer')
 
 
 def _mebi(count: int | None) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from cckd_jax import cache
+from cckd_jax.console import log
 
 
 def cached_arrays(
@@ -23,11 +24,17 @@ def cached_arrays(
         replaced.
     """
     path = cache.folder() / 'decoded' / f'{name}.npz'
-    # Opened here, because numpy does not close a damaged file that it opened itself.
-    with contextlib.suppress(Exception), path.open('rb') as file, np.load(file) as archive:
-        arrays = dict(archive)
+    try:
+        # Opened here, because numpy does not close a damaged file that it opened itself.
+        with path.open('rb') as file, np.load(file) as archive:
+            arrays = dict(archive)
         if is_valid(arrays):
             return arrays
+        log(f'the cached file {path} does not hold what it should; computing it again')
+    except FileNotFoundError:
+        pass
+    except Exception as error:  # numpy, zipfile and zlib each raise their own
+        log(f'the cached file {path} is damaged ({type(error).__name__}); computing it again')
     arrays = compute()
     # A run does not depend on its cache being writable.
     with contextlib.suppress(OSError):

@@ -151,6 +151,7 @@ def _load_digits(image_shape: tuple[int, int, int], limit: float) -> tuple[Split
         except Exception:  # TFDS raises anything for a full disk or a damaged file
             # The first retry finds what another process has prepared meanwhile, the second starts afresh.
             if attempt == 1:
+                log('the digits in the cache cannot be read; preparing them again')
                 shutil.rmtree(cache.folder() / 'digits' / config_name(image_shape), ignore_errors=True)
     splits = resized_digits(image_shape)
     return splits['train'], splits['test'], tuple(map(str, range(NUM_CLASSES)))

@@ -1,0 +1,1 @@
+"""The parts of `benchmarks/endurance.py`; each yields the JSON values of its trials."""
