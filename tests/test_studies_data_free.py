@@ -13,8 +13,8 @@ from cckd_jax.studies import data_free, engine
 def test_runs_of_one_system_share_its_samples_and_all_share_the_teacher(tmp_path):
     options = data_free.STUDY.resolve({'digits': tiny_config()}, tmp_path, seeds=1, rows=['kd', 'cckd_t'])
     jobs = {job.name.removeprefix('digits/seed0/'): job for job in data_free.STUDY.jobs(options)}
-    assert len({name.split('/')[0] for name in jobs}) == 10
-    assert sorted(name.split('/')[1] for name in jobs) == ['cckd_t'] * 10 + ['kd'] * 8
+    assert len({name.split('/')[0] for name in jobs}) == 11
+    assert sorted(name.split('/')[1] for name in jobs) == ['cckd_t'] * 11 + ['kd'] * 9
     base = 'digits/seed0/real/kd'
     assert jobs['noise/kd'].needs == (base,)
     assert jobs['zskd_soft/cckd_t'].needs == (base, 'digits/seed0/zskd/kd')
@@ -22,7 +22,8 @@ def test_runs_of_one_system_share_its_samples_and_all_share_the_teacher(tmp_path
     assert jobs['zskd_soft/cckd_t'].config.transfer.label == 'soft'
     assert jobs['real/cckd_t'].config.transfer.name is None
     makers = [name for name, job in jobs.items() if job.config.transfer.name and job.needs == (base,)]
-    assert makers == ['noise/kd', 'zskd/kd', 'kegnet/kd', 'dafl/kd', 'metadata/kd', 'fskd/kd', 'samples/kd']
+    systems = ('noise', 'zskd', 'zskd_features', 'kegnet', 'dafl', 'metadata', 'fskd', 'samples')
+    assert makers == [f'{system}/kd' for system in systems]
     assert [name for name, job in jobs.items() if job.config.separate.enabled] == ['real/kd']
 
 

@@ -31,6 +31,7 @@ _SAMPLES: Mapping[str, Mapping[str, Any]] = {
     'zskd_soft': {'transfer.name': 'zskd', 'transfer.label': 'soft'},
     'zskd_reject': {'transfer.name': 'zskd', 'transfer.reject': True},
     'zskd_augment': {'transfer.name': 'zskd', 'transfer.augment': True},
+    'zskd_features': {'transfer.name': 'zskd', 'transfer.space': 'features'},
     'kegnet': {'transfer.name': 'kegnet'},
     'dafl': {'transfer.name': 'dafl'},
     'metadata': {'transfer.name': 'metadata'},
@@ -47,11 +48,11 @@ _OWN_ROWS: Mapping[str, tuple[str, ...]] = {
     'samples': ('separate', *_ROWS),
 }
 # Settings of the systems, unless the config has others. For CPUs, the generator of dafl has a quarter of the published
-# width, of the batch and of the steps, and that of kegnet half the batch.
+# width, and both generators have smaller batches.
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     'zskd': {'batch_size': 500, 'learning_rate': 0.05},
-    'kegnet': {'batch_size': 128},
-    'dafl': {'width': 32, 'batch_size': 128, 'steps': 6000},
+    'kegnet': {'batch_size': 64},
+    'dafl': {'width': 32, 'batch_size': 64, 'steps': 6000},
     'metadata': {'batch_size': 500},
 }
 # Images of a row in the figure of samples.
@@ -77,8 +78,7 @@ def jobs(options: Options) -> Iterator[Job]:
                     continue
                 name = f'{dataset}/seed{seed}/{samples}/{row}'
                 run_config = override(config, {**values, **shared, 'method': row})
-                system = run_config.transfer.name
-                maker = name if system is None else makers.setdefault(system, name)
+                maker = name if samples == _REAL else makers.setdefault(_synthesis_of(run_config), name)
                 copied = {'teacher_outputs.npz': base, 'transfer_set.npz': None if maker == name else maker}
                 sources = {file: run for file, run in copied.items() if run is not None}
                 prepare = functools.partial(_copy, options.workdir, sources, name) if sources else None
@@ -109,6 +109,11 @@ def _values(config: ConfigDict, samples: str, steps: Mapping[str, int], epochs: 
         length = max(1, round(length * config.transfer.scale))
     length = epochs.get(samples, length)
     return {**values, 'student.epochs': length, 'alpha': stretched_alpha(config, length)}
+
+
+def _synthesis_of(config: ConfigDict) -> str:
+    """The system of a run and its settings; runs that have them in common share their samples."""
+    return repr([config.transfer[name] for name in ('name', *setting_types())])
 
 
 def _parse_numbers(option: str, texts: Sequence[str], names: Mapping[str, Any]) -> dict[str, int]:
