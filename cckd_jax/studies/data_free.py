@@ -55,6 +55,7 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     'dafl': {'width': 32, 'batch_size': 64, 'steps': 6000},
     'metadata': {'batch_size': 500},
 }
+_SAME_IMAGES = ('transfer.label', 'transfer.reject', 'transfer.augment')
 # Images of a row in the figure of samples.
 _GRID = 10
 
@@ -184,7 +185,7 @@ def figure(path: Path, summary: Mapping[str, Any]) -> None:
 
 
 def export(workdir: Path, summary: Mapping[str, Any]) -> None:
-    """Draws `samples.png`: for each data set and samples a row of images, from the first run of each.
+    """Draws `samples.png`: a column for each data set, with a row of images of each system from its first run.
 
     Args:
       workdir: of the study.
@@ -192,21 +193,24 @@ def export(workdir: Path, summary: Mapping[str, Any]) -> None:
     """
     first: dict[tuple[str, str], str] = {}
     for run in summary['runs']:
-        if run['images'] is not None:
+        # Other labels and transformations change no image.
+        if run['images'] is not None and _SAMPLES[run['level']].keys().isdisjoint(_SAME_IMAGES):
             first.setdefault((run['dataset'], run['level']), run['run'])
     if not first:
         return
-    drawing = Figure(figsize=(0.4 * _GRID + 0.5, 0.62 * len(first)), layout='constrained')
-    for axes, ((dataset, level), run) in zip(
-        drawing.subplots(len(first), 1, squeeze=False)[:, 0], first.items(), strict=True
-    ):
+    datasets, levels = (list(dict.fromkeys(names)) for names in zip(*first, strict=True))
+    drawing = Figure(figsize=((0.4 * _GRID + 0.2) * len(datasets) + 0.3, 0.62 * len(levels)), layout='constrained')
+    panels = drawing.subplots(len(levels), len(datasets), squeeze=False)
+    for axes in panels.flat:
+        axes.axis('off')
+    for (dataset, level), run in first.items():
+        axes = panels[levels.index(level), datasets.index(dataset)]
         with np.load(workdir / run / 'evaluation' / 'transfer_set.npz') as stored:
             (images, labels) = (stored['images'], stored['labels'])
         # One image of each class, as far as there are.
         chosen = np.unique(labels, return_index=True)[1][:_GRID]
         axes.imshow(style.displayed(np.concatenate(images[chosen] / 255, axis=1)), cmap='gray', vmin=0, vmax=1)
         axes.set_title(f'{dataset}: {level}', fontsize=7, loc='left')
-        axes.axis('off')
     path = workdir / 'samples.png'
     style.save(drawing, path)
     # Noise hardly compresses: 16 colours take a fifth of the bytes.
@@ -219,8 +223,9 @@ STUDY = Study(
     description=(
         'Students that learn from samples made without the training set, from noise, or from the `real` training set. '
         '`zskd` labels its images with the class that they were made for, `zskd_soft` with their distribution, and '
-        '`zskd_reject` leaves out those that the teacher classifies otherwise. Success and failure rate are over the '
-        'real training set.'
+        '`zskd_reject` leaves out those that the teacher classifies otherwise; `zskd_augment` shows them under random '
+        'transformations, and `zskd_features` draws their targets in the feature space. Success and failure rate are '
+        'over the real training set.'
     ),
     jobs=jobs,
     measures=measures,
