@@ -77,5 +77,5 @@ def test_a_study_on_a_few_digits(tmp_path, one_device, capfd):
     assert [name for name, run in runs.items() if run['alone'] is not None] == ['real']
     stored = [np.load(tmp_path / runs[name]['run'] / 'transfer_set.npz')['images'] for name in ('zskd', 'zskd_soft')]
     np.testing.assert_array_equal(*stored)
-    for name in ('study.png', 'samples.png', 'study.md'):
+    for name in ('study.png', 'samples.png', 'study.md', 'summary.md'):
         assert (tmp_path / name).exists()

@@ -16,8 +16,9 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from cckd_jax.errors import InputError, lookup
+from cckd_jax.io import write_text
 from cckd_jax.report import style
-from cckd_jax.studies import figures
+from cckd_jax.studies import data_free_summary, figures
 from cckd_jax.studies.jobs import Job, override, restore_networks, stretched_alpha
 from cckd_jax.studies.study import Column, Measures, Option, Options, Study
 from cckd_jax.synthesis import SYSTEMS, setting_types
@@ -185,12 +186,13 @@ def figure(path: Path, summary: Mapping[str, Any]) -> None:
 
 
 def export(workdir: Path, summary: Mapping[str, Any]) -> None:
-    """Draws `samples.png`: a column for each data set, with a row of images of each system from its first run.
+    """Writes `summary.md`, and draws `samples.png`: a column of each data set, with images of each system's first run.
 
     Args:
       workdir: of the study.
       summary: the content of `study.json`.
     """
+    write_text(workdir / 'summary.md', data_free_summary.render(summary))
     first: dict[tuple[str, str], str] = {}
     for run in summary['runs']:
         # Other labels and transformations change no image.
