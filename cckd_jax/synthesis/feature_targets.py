@@ -75,7 +75,7 @@ def draw_targets(
         features = draw_features(key, layers[index].variables['params']['kernel'], variance, count)
         return apply_layers(layers[index + 1 :], features, False)
 
-    logits = network.module.apply(network.variables, method=forward)
+    logits: chex.Array = network.module.apply(network.variables, method=forward)
     targets = np.asarray(jax.nn.softmax(logits / temperature), np.float32)
     return targets.argmax(1).astype(np.int32), targets
 
