@@ -45,13 +45,18 @@ def impressions(network, **settings):
 def test_impressions_of_features_are_of_their_class_and_a_weight_raises_the_activation(lenet):
     settings = {'space': 'features', 'variance': 30.0, 'temperature': 2.0}
     activations = []
-    for weight in (0.0, 1.0):
+    for weight in (0.0, 4.0):
         samples = impressions(lenet, **settings, activation_weight=weight)
         logits, features = last_layer.logits_and_features(lenet, samples.images / np.float32(255))
         activations.append(float(jnp.abs(features).mean()))
         if not weight:
             assert (logits.argmax(1) == samples.labels).mean() > 0.7
     assert activations[1] > 1.2 * activations[0]
+
+
+def test_the_activation_loss_does_not_decide_the_class_at_the_temperature_of_the_paper(lenet):
+    samples = impressions(lenet, space='features', variance=30.0)
+    assert (lenet(samples.images / np.float32(255)).argmax(1) == samples.labels).mean() > 0.7
 
 
 def test_the_activation_weight_belongs_to_the_feature_space(lenet):

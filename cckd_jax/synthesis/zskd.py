@@ -151,13 +151,14 @@ def generate(problem: Problem) -> Samples:
     (draw, has_activation_loss) = _SPACES[settings['space']]
     (labels, targets) = draw(key, problem)
     module, temperature = problem.teacher.module, settings['temperature']
-    weight = settings['activation_weight'] if has_activation_loss else 0.0
+    # The factor gives the weight of the activation loss the same meaning at every temperature.
+    (factor, weight) = (temperature**2, settings['activation_weight']) if has_activation_loss else (1.0, 0.0)
 
     def loss(constants, images: chex.Array) -> chex.Array:
         (variables, targets) = constants
         (logits, features) = last_layer.logits_and_features(Network(module, variables), images)
-        activation = jnp.abs(features).mean(1)
-        return jnp.sum(losses.soft_cross_entropy(logits, targets, temperature=temperature) - weight * activation)
+        cross_entropy = losses.soft_cross_entropy(logits, targets, temperature=temperature)
+        return jnp.sum(factor * cross_entropy - weight * jnp.abs(features).mean(1))
 
     def batch(rows: np.ndarray, start: int) -> tuple[Any, chex.Array]:
         noise = jax.random.uniform(jax.random.fold_in(noise_key, start), (len(rows), *problem.image_shape))
