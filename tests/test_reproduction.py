@@ -164,14 +164,17 @@ def test_the_check_accepts_the_committed_tables_and_rejects_others(committed, ca
 
 
 def test_runs_without_the_data_stand_beside_the_numbers_that_the_paper_quotes(committed, tmp_path, capsys):
-    study = tmp_path / 'study'
+    study, transfer = tmp_path / 'study', {'name': 'zskd', 'images': None, 'steps': 600}
     for seed, accuracy in enumerate((0.5, 0.6, 0.7)):
         for samples in ('zskd', 'zskd_augment'):
             run = study / 'mnist_lenet' / f'seed{seed}' / samples / 'teacher_only'
             run.mkdir(parents=True)
             student = {'epochs': 30, 'test_accuracy': accuracy if samples == 'zskd_augment' else 0.1}
             write_json(run / 'results.json', {'student': student, 'transfer': {'images': 1000}})
-            write_json(run / 'config.json', {'transfer': {'steps': 60}, 'student': {'checkpoint': str(study / 'a')}})
+            write_json(
+                run / 'config.json',
+                {'transfer': {**transfer, 'scale': 0.1}, 'student': {'checkpoint': str(study / 'a')}},
+            )
     arguments = [f'--data_free={study}', f'--commit={committed}']
     assert command.main(['reproduce', *arguments]) == 0, capsys.readouterr().err
     table_2 = (committed / 'tables.md').read_text().partition('## Table 3')[0]

@@ -7,10 +7,12 @@ students learn from the teacher's outputs alone, as in the papers of the systems
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from cckd_jax.studies.reproduction import records
 from cckd_jax.studies.reproduction.datasets import DATASETS
 from cckd_jax.studies.reproduction.records import Record
+from cckd_jax.synthesis import SYSTEMS, scaled
 
 FOLDER = 'data_free'
 _ROW = 'teacher_only'
@@ -73,13 +75,18 @@ def read(folder: Path) -> list[Record]:
     return copies
 
 
-def _setup(results: Mapping[str, Mapping], config: Mapping[str, Mapping]) -> str:
-    """The size of a run, such as `1,000 images of 100 steps, 30 epochs`."""
-    images, steps = results['transfer']['images'], config['transfer']['steps']
-    return f'{images:,} images, {steps:,} steps, {results["student"]["epochs"]} epochs'
+def _setup(results: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """The size of a run, such as `**scaled**: 1,000 images, 100 steps, 30 epochs`."""
+    transfer = config['transfer']
+    defaults = SYSTEMS[transfer['name']].defaults
+    values = {name: default if transfer.get(name) is None else transfer[name] for name, default in defaults.items()}
+    values = scaled(values, transfer['scale'])
+    mark = ' **scaled**' if any(values[name] < defaults[name] for name in ('images', 'steps')) else ''
+    images, epochs = results['transfer']['images'], results['student']['epochs']
+    return f'{mark}: {images:,} images, {values["steps"]:,} steps, {epochs} epochs'
 
 
 def setup(copies: Sequence[Record], dataset: str, label: str) -> str:
     """The sizes of the runs that stand for a quoted row, as a note; empty without runs."""
     sizes = {record['setup'] for record in copies if (record['dataset'], record['row']) == (dataset, label)}
-    return f'; ours **scaled**: {" or ".join(sorted(sizes))}' if sizes else ''
+    return f'; ours{" or ".join(sorted(sizes))}' if sizes else ''
