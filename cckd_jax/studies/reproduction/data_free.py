@@ -1,7 +1,7 @@
 """Our runs of the systems that the paper's Tables 2-5 quote: what the study `data_free` measured, beside the quotes.
 
-The committed copies are below `data_free/DATASET/seedN/SAMPLES/ROW/`. They are smaller than the quoted runs, and their
-students learn from the teacher's outputs alone, as in the papers of the systems.
+The committed copies are below `data_free/DATASET/seedN/SAMPLES/ROW/`. Their students learn from outputs of the teacher
+alone, or of the Gaussian process.
 """
 
 from collections.abc import Mapping, Sequence
