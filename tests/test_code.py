@@ -59,7 +59,7 @@ BELOW: dict[str, set[str]] = {
     },
     'studies': {
         *{'cli', 'experiment', 'evaluators', 'evaluation', 'methods', 'losses', 'selection', 'models'},
-        *{'config', 'report', 'errors', 'console', 'io', 'imports', 'paths', 'cpu'},
+        *{'config', 'report', 'errors', 'console', 'io', 'imports', 'paths', 'cpu', 'synthesis'},
     },
     'benchmark': {
         *{'cli', 'report', 'training', 'evaluation', 'robustness', 'methods', 'models', 'data', 'errors', 'io'},

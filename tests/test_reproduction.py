@@ -12,7 +12,7 @@ from helpers import digits_config
 from cckd_jax.errors import InputError
 from cckd_jax.io import write_json
 from cckd_jax.selection import threshold
-from cckd_jax.studies.reproduction import claims, command, records, rendering, runs, tables
+from cckd_jax.studies.reproduction import claims, command, data_free, files, records, rendering, runs, tables
 from cckd_jax.studies.reproduction.datasets import DATASETS
 
 
@@ -144,7 +144,7 @@ def committed(tmp_path):
     workdir = tmp_path / 'work'
     for row in ('separate', 'cckd_t'):
         write_run(workdir, row, 0)
-    command.commit(workdir, tmp_path / 'docs')
+    files.commit(workdir, tmp_path / 'docs')
     return tmp_path / 'docs'
 
 
@@ -163,6 +163,37 @@ def test_the_check_accepts_the_committed_tables_and_rejects_others(committed, ca
     assert 'tables.md differs from its results; regenerate it with' in error
 
 
+def test_runs_without_the_data_stand_beside_the_numbers_that_the_paper_quotes(committed, tmp_path, capsys):
+    study, transfer = tmp_path / 'study', {'name': 'zskd', 'images': None, 'steps': 600}
+    for seed, accuracy in enumerate((0.5, 0.6, 0.7)):
+        for samples in ('zskd', 'zskd_augment'):
+            run = study / 'mnist_lenet' / f'seed{seed}' / samples / 'teacher_only'
+            run.mkdir(parents=True)
+            student = {'epochs': 30, 'test_accuracy': accuracy if samples == 'zskd_augment' else 0.1}
+            write_json(run / 'results.json', {'student': student, 'transfer': {'images': 1000}})
+            write_json(
+                run / 'config.json',
+                {'transfer': {**transfer, 'scale': 0.1}, 'student': {'checkpoint': str(study / 'a')}},
+            )
+    arguments = [f'--data_free={study}', f'--commit={committed}']
+    assert command.main(['reproduce', *arguments]) == 0, capsys.readouterr().err
+    table_2 = (committed / 'tables.md').read_text().partition('## Table 3')[0]
+    row = line(table_2, 'Zero Shot KD [9]')
+    # No mark: the quoted number has another set-up.
+    assert row[1:4] == ['98.77%', '60.00% ± 24.84%', '3']
+    assert row[4].endswith('; ours **scaled**: 1,000 images, 60 steps, 30 epochs')
+    assert line(table_2, 'Meta Data [19]')[2] == 'quoted'
+    assert command.main(['reproduce', f'--check={committed}']) == 0
+    copies = data_free.read(committed / data_free.FOLDER)
+    assert [(copy['dataset'], copy['seed'], copy['accuracy']) for copy in copies] == [
+        ('mnist', 0, 0.5),
+        ('mnist', 1, 0.6),
+        ('mnist', 2, 0.7),
+    ]
+    config = committed / data_free.FOLDER / 'mnist' / 'seed0' / 'zskd_augment' / 'teacher_only' / 'config.json'
+    assert json.loads(config.read_text())['student']['checkpoint'] == 'a'
+
+
 def test_the_committed_tables_agree_with_the_committed_results(capsys, monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[1])
     assert command.main(['reproduce', '--check']) == 0, capsys.readouterr().err
@@ -179,6 +210,8 @@ def test_the_committed_tables_agree_with_the_committed_results(capsys, monkeypat
         (['--tables=2', '--datasets=cifar10', '--workdir=w'], 'no table of --tables=2 shows cifar10'),
         (['--tables=4', '--workdir=w'], '--tables=4 has no data set that runs by default'),
         (['--tables=2', '--commit=file', '--workdir=w'], 'cannot write to --commit='),
+        (['--data_free=nowhere'], '--data_free takes --commit and no other flag'),
+        (['--data_free=nowhere', '--commit=d'], 'nowhere has no finished runs of the study data_free'),
         (['--check=nowhere'], 'nowhere/runs contains no results'),
         (['--check=nowhere', '--tables=2'], '--check takes no other flag'),
     ],

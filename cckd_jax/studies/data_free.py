@@ -5,42 +5,58 @@ For each config and seed, all runs share the teacher and the student alone, and 
 
 import functools
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
+from ml_collections import ConfigDict
 from PIL import Image
 
-from cckd_jax.errors import lookup
+from cckd_jax.errors import InputError, lookup
+from cckd_jax.io import write_text
 from cckd_jax.report import style
-from cckd_jax.studies import figures
-from cckd_jax.studies.jobs import Job, override, restore_networks
+from cckd_jax.studies import data_free_summary, figures
+from cckd_jax.studies.jobs import Job, override, restore_networks, stretched_alpha
 from cckd_jax.studies.study import Column, Measures, Option, Options, Study
+from cckd_jax.synthesis import SYSTEMS, setting_types
 
 _REAL = 'real'
-# What the student learns from: values of `config.transfer` by name.
+# What the student learns from: config values by name. The outputs of fskd are probabilities at temperature 1.
 _SAMPLES: Mapping[str, Mapping[str, Any]] = {
-    _REAL: {'name': None},
-    'noise': {'name': 'noise'},
-    'zskd': {'name': 'zskd'},
-    'zskd_soft': {'name': 'zskd', 'label': 'soft'},
-    'zskd_reject': {'name': 'zskd', 'reject': True},
-    'kegnet': {'name': 'kegnet'},
-    'dafl': {'name': 'dafl'},
-    'metadata': {'name': 'metadata'},
-    'fskd': {'name': 'fskd'},
-    'samples': {'name': 'samples'},
+    _REAL: {'transfer.name': None},
+    'noise': {'transfer.name': 'noise'},
+    'zskd': {'transfer.name': 'zskd'},
+    'zskd_soft': {'transfer.name': 'zskd', 'transfer.label': 'soft'},
+    'zskd_reject': {'transfer.name': 'zskd', 'transfer.reject': True},
+    'zskd_augment': {'transfer.name': 'zskd', 'transfer.augment': True},
+    'zskd_features': {'transfer.name': 'zskd', 'transfer.space': 'features'},
+    'kegnet': {'transfer.name': 'kegnet'},
+    'dafl': {'transfer.name': 'dafl'},
+    'metadata': {'transfer.name': 'metadata'},
+    'fskd': {'transfer.name': 'fskd', 'temperature': 1.0},
+    'samples': {'transfer.name': 'samples'},
+}
+_ROWS = ('teacher_only', 'kd', 'cckd_l', 'cckd_t', 'cckd_t_reg')
+# Rows of samples that answer one question: what the label of an impression does to CCKD-T, what transformations, which
+# labels do not follow, do to the teacher's outputs alone, and what the labels of real samples are worth.
+_OWN_ROWS: Mapping[str, tuple[str, ...]] = {
+    'zskd_soft': ('cckd_t', 'cckd_t_reg'),
+    'zskd_reject': ('teacher_only', 'cckd_t', 'cckd_t_reg'),
+    'zskd_augment': ('teacher_only',),
+    'samples': ('separate', *_ROWS),
 }
 # Settings of the systems, unless the config has others. For CPUs, the generator of dafl has a quarter of the published
-# width, of the batch and of the steps.
+# width, and both generators have smaller batches.
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     'zskd': {'batch_size': 500, 'learning_rate': 0.05},
-    'dafl': {'width': 32, 'batch_size': 128, 'steps': 6000},
+    'kegnet': {'batch_size': 64},
+    'dafl': {'width': 32, 'batch_size': 64, 'steps': 6000},
     'metadata': {'batch_size': 500},
 }
+_SAME_IMAGES = ('transfer.label', 'transfer.reject', 'transfer.augment')
 # Images of a row in the figure of samples.
 _GRID = 10
 
@@ -48,42 +64,81 @@ _GRID = 10
 def jobs(options: Options) -> Iterator[Job]:
     """The runs: the first of a seed trains the teacher and the student alone, the first of a system makes its samples.
 
-    With `transfer.scale` below 1, students on real images train for as many epochs less, because there are as many more
-    images.
-
     Raises:
-      InputError: there are no such samples.
+      InputError: there are no such samples, or a number is none.
     """
+    steps = _parse_numbers('steps', options.values['steps'], SYSTEMS)
+    epochs = _parse_numbers('student_epochs', options.values['student_epochs'], _SAMPLES)
     for seed, dataset, config in options.groups():
         shared: dict[str, Any] = {'seed': seed, 'evaluate.transfer_attack': False}
-        base: tuple[str, ...] = ()
+        base: str | None = None
         makers: dict[str, str] = {}
         for samples in dict.fromkeys(options.values['samples']):
-            transfer = lookup(_SAMPLES, samples, 'samples')
-            defaults = _DEFAULTS.get(transfer['name'], {})
-            own = {name: value for name, value in defaults.items() if config.transfer[name] is None}
-            values = {f'transfer.{name}': value for name, value in {**transfer, **own}.items()}
-            if samples == _REAL:
-                values['student.epochs'] = max(1, round(config.student.epochs * config.transfer.scale))
+            values = _values(config, samples, steps, epochs)
             for row in options.rows:
+                if row not in _OWN_ROWS.get(samples, _ROWS):
+                    continue
                 name = f'{dataset}/seed{seed}/{samples}/{row}'
                 run_config = override(config, {**values, **shared, 'method': row})
-                system = run_config.transfer.name
-                maker = name if system is None else makers.setdefault(system, name)
-                needs = tuple(dict.fromkeys((*base, *([] if maker == name else [maker]))))
-                prepare = None
-                if maker != name:
-                    files = [options.workdir / run / 'transfer_set.npz' for run in (maker, name)]
-                    prepare = functools.partial(_copy, *files)
+                maker = name if samples == _REAL else makers.setdefault(_synthesis_of(run_config), name)
+                copied = {'teacher_outputs.npz': base, 'transfer_set.npz': None if maker == name else maker}
+                sources = {file: run for file, run in copied.items() if run is not None}
+                prepare = functools.partial(_copy, options.workdir, sources, name) if sources else None
+                needs = tuple(dict.fromkeys(sources.values()))
                 yield Job(name, run_config, dataset, row, seed, samples, needs, prepare)
-                if not base:
-                    base = (name,)
-                    shared |= restore_networks(config, options.workdir / name, baseline='separate')
+                if base is None:
+                    base = name
+                    # The first run alone evaluates the student that was trained without a teacher.
+                    shared['separate.enabled'] = False
+                    shared |= restore_networks(override(config, shared), options.workdir / name, baseline='separate')
 
 
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+def _values(config: ConfigDict, samples: str, steps: Mapping[str, int], epochs: Mapping[str, int]) -> dict[str, Any]:
+    """Config values of the runs on some samples.
+
+    Without other numbers, and with `transfer.scale` below 1, students on real images train for as many epochs less,
+    because there are as many more images.
+    """
+    values = dict(lookup(_SAMPLES, samples, 'samples'))
+    system = values['transfer.name']
+    known = {} if system is None else SYSTEMS[system].defaults
+    # Settings that the config has for other systems.
+    values |= {f'transfer.{name}': None for name in setting_types() if name not in known}
+    defaults = {**_DEFAULTS.get(system, {}), **({'steps': steps[system]} if system in steps else {})}
+    values |= {f'transfer.{name}': value for name, value in defaults.items() if config.transfer[name] is None}
+    length = config.student.epochs
+    if samples == _REAL:
+        length = max(1, round(length * config.transfer.scale))
+    length = epochs.get(samples, length)
+    return {**values, 'student.epochs': length, 'alpha': stretched_alpha(config, length)}
+
+
+def _synthesis_of(config: ConfigDict) -> str:
+    """The system of a run and its settings; runs that have them in common share their samples."""
+    return repr([config.transfer[name] for name in ('name', *setting_types())])
+
+
+def _parse_numbers(option: str, texts: Sequence[str], names: Mapping[str, Any]) -> dict[str, int]:
+    """Numbers by name, from `name:number`.
+
+    >>> _parse_numbers('steps', ['zskd:300'], SYSTEMS)
+    {'zskd': 300}
+    """
+    numbers = {}
+    for text in texts:
+        (name, _, number) = text.partition(':')
+        lookup(names, name, f'name in --{option}')
+        if not number.isdecimal() or int(number) < 1:
+            raise InputError(f'--{option}={text} must be a name and a number above 0, such as zskd:300')
+        numbers[name] = int(number)
+    return numbers
+
+
+def _copy(workdir: Path, sources: Mapping[str, str], target: str) -> None:
+    """Copies files of other runs, by name, into a run directory."""
+    (workdir / target).mkdir(parents=True, exist_ok=True)
+    for file, run in sources.items():
+        shutil.copyfile(workdir / run / file, workdir / target / file)
 
 
 def measures(job: Job, results: Mapping[str, Any]) -> Measures:
@@ -131,29 +186,33 @@ def figure(path: Path, summary: Mapping[str, Any]) -> None:
 
 
 def export(workdir: Path, summary: Mapping[str, Any]) -> None:
-    """Draws `samples.png`: for each data set and samples a row of images, from the first run of each.
+    """Writes `summary.md`, and draws `samples.png`: a column of each data set, with images of each system's first run.
 
     Args:
       workdir: of the study.
       summary: the content of `study.json`.
     """
+    write_text(workdir / 'summary.md', data_free_summary.render(summary))
     first: dict[tuple[str, str], str] = {}
     for run in summary['runs']:
-        if run['images'] is not None:
+        # Other labels and transformations change no image.
+        if run['images'] is not None and _SAMPLES[run['level']].keys().isdisjoint(_SAME_IMAGES):
             first.setdefault((run['dataset'], run['level']), run['run'])
     if not first:
         return
-    drawing = Figure(figsize=(0.4 * _GRID + 0.5, 0.62 * len(first)), layout='constrained')
-    for axes, ((dataset, level), run) in zip(
-        drawing.subplots(len(first), 1, squeeze=False)[:, 0], first.items(), strict=True
-    ):
+    datasets, levels = (list(dict.fromkeys(names)) for names in zip(*first, strict=True))
+    drawing = Figure(figsize=((0.4 * _GRID + 0.2) * len(datasets) + 0.3, 0.62 * len(levels)), layout='constrained')
+    panels = drawing.subplots(len(levels), len(datasets), squeeze=False)
+    for axes in panels.flat:
+        axes.axis('off')
+    for (dataset, level), run in first.items():
+        axes = panels[levels.index(level), datasets.index(dataset)]
         with np.load(workdir / run / 'evaluation' / 'transfer_set.npz') as stored:
             (images, labels) = (stored['images'], stored['labels'])
         # One image of each class, as far as there are.
         chosen = np.unique(labels, return_index=True)[1][:_GRID]
         axes.imshow(style.displayed(np.concatenate(images[chosen] / 255, axis=1)), cmap='gray', vmin=0, vmax=1)
         axes.set_title(f'{dataset}: {level}', fontsize=7, loc='left')
-        axes.axis('off')
     path = workdir / 'samples.png'
     style.save(drawing, path)
     # Noise hardly compresses: 16 colours take a fifth of the bytes.
@@ -166,8 +225,9 @@ STUDY = Study(
     description=(
         'Students that learn from samples made without the training set, from noise, or from the `real` training set. '
         '`zskd` labels its images with the class that they were made for, `zskd_soft` with their distribution, and '
-        '`zskd_reject` leaves out those that the teacher classifies otherwise. Success and failure rate are over the '
-        'real training set.'
+        '`zskd_reject` leaves out those that the teacher classifies otherwise; `zskd_augment` shows them under random '
+        'transformations, and `zskd_features` draws their targets in the feature space. Success and failure rate are '
+        'over the real training set.'
     ),
     jobs=jobs,
     measures=measures,
@@ -184,13 +244,14 @@ STUDY = Study(
     },
     figure=figure,
     configs=('mnist_lenet',),
-    rows=('teacher_only', 'kd', 'cckd_l', 'cckd_t', 'cckd_t_reg'),
-    default_rows=('kd', 'cckd_l', 'cckd_t', 'cckd_t_reg'),
+    rows=('separate', *_ROWS),
+    compare=tuple((row, 'teacher_only') for row in ('separate', *_ROWS) if row != 'teacher_only'),
     level='samples',
     options={
         'samples': Option(tuple(_SAMPLES), 'what students learn from'),
-        'steps': Option(
-            (), 'optimisation steps by system, such as zskd:300,dafl:2000; those of the systems unless given'
+        'steps': Option((), 'steps by system, such as zskd:300,dafl:2000; those of the systems unless given'),
+        'student_epochs': Option(
+            (), 'epochs of the student by samples, such as real:3,samples:300; those of the config unless given'
         ),
     },
     export=export,

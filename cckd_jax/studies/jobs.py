@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from cckd_jax import config as settings
 from cckd_jax.errors import InputError
+from cckd_jax.methods import METHODS
 from cckd_jax.paths import network_names
 
 
@@ -65,6 +66,25 @@ def override(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
     if {'method', 'gate'} & values.keys():
         settings.declare_hyperparameters(changed)
     return changed
+
+
+def stretched_alpha(config: ConfigDict, epochs: int) -> float:
+    """Rate of the gate's threshold that gives it the same value in the last of another number of epochs.
+
+    Args:
+      config: its `alpha` belongs to its `student.epochs`.
+      epochs: of the student.
+
+    Returns:
+      The rate.
+
+    >>> from cckd_jax import config
+    >>> round(stretched_alpha(config.default(), 20), 4)
+    0.1047
+    """
+    alpha: float = METHODS['cckd_t_reg'].hyperparameters['alpha'] if config.alpha is None else config.alpha
+    # Epochs count from 0.
+    return alpha * max(1, config.student.epochs - 1) / max(1, epochs - 1)
 
 
 def restore_teacher(index: int, run: Path, *, teachers: int) -> dict[str, Any]:

@@ -4,6 +4,8 @@ Source: Nayak et al., "Zero-Shot Knowledge Distillation in Deep Networks" (arXiv
 is read from the kernel of the teacher's last layer; target distributions are drawn from Dirichlet distributions whose
 concentrations follow it; a data impression is an image whose prediction at temperature $\tau$ is such a target.
 
+With `space=features`, targets are drawn in the teacher's feature space instead; see `feature_targets`.
+
 Readings of ours: pixels are clipped to [0, 1] after each step, each batch starts from fresh uniform noise with fresh
 moments, and beta scales the concentrations after they are normalized, as in the paper's formula. In the published code
 the normalization comes last and cancels beta.
@@ -18,11 +20,11 @@ import numpy as np
 
 from cckd_jax import losses
 from cckd_jax.checks import check_positive
-from cckd_jax.errors import InputError
+from cckd_jax.errors import InputError, lookup
 from cckd_jax.models import Network
-from cckd_jax.synthesis import last_layer
+from cckd_jax.synthesis import feature_targets, last_layer
 from cckd_jax.synthesis.inputs import make_input_optimizer, optimise_in_batches
-from cckd_jax.synthesis.system import Problem, Samples, System
+from cckd_jax.synthesis.system import Problem, Request, Samples, System
 
 _FLOOR = 1e-4  # a concentration of 0 has no Dirichlet distribution, and every row has one after its normalization
 
@@ -114,18 +116,49 @@ def draw_targets(
     return labels, np.asarray(jax.random.dirichlet(key, concentrations), np.float32)
 
 
+def _draw_in_softmax_space(key: chex.PRNGKey, problem: Problem) -> tuple[np.ndarray, np.ndarray]:
+    similarity = class_similarity(last_layer.kernel(problem.teacher))
+    return draw_targets(key, similarity, tuple(problem.settings['betas']), problem.settings['images'])
+
+
+def _draw_in_feature_space(key: chex.PRNGKey, problem: Problem) -> tuple[np.ndarray, np.ndarray]:
+    settings = problem.settings
+    return feature_targets.draw_targets(
+        key,
+        problem.teacher,
+        variance=settings['variance'],
+        temperature=settings['temperature'],
+        count=settings['images'],
+    )
+
+
+# How targets are drawn, and whether an activation loss is added.
+_SPACES = {'softmax': (_draw_in_softmax_space, False), 'features': (_draw_in_feature_space, True)}
+
+
+def check(request: Request) -> None:
+    """Raises InputError for an unknown space, or for a teacher without the layers that it reads."""
+    (draw, _) = lookup(_SPACES, request.settings['space'], 'transfer.space')
+    last_layer.check(request.module, request.image_shape)
+    if draw is _draw_in_feature_space:
+        feature_targets.check(request)
+
+
 def generate(problem: Problem) -> Samples:
     """Data impressions, batch by batch."""
     settings = problem.settings
     (key, noise_key) = jax.random.split(problem.key)
-    similarity = class_similarity(last_layer.kernel(problem.teacher))
-    (labels, targets) = draw_targets(key, similarity, tuple(settings['betas']), settings['images'])
+    (draw, has_activation_loss) = _SPACES[settings['space']]
+    (labels, targets) = draw(key, problem)
     module, temperature = problem.teacher.module, settings['temperature']
+    # The factor gives the weight of the activation loss the same meaning at every temperature.
+    (factor, weight) = (temperature**2, settings['activation_weight']) if has_activation_loss else (1.0, 0.0)
 
     def loss(constants, images: chex.Array) -> chex.Array:
         (variables, targets) = constants
-        logits = Network(module, variables)(images)
-        return jnp.sum(losses.soft_cross_entropy(logits, targets, temperature=temperature))
+        (logits, features) = last_layer.logits_and_features(Network(module, variables), images)
+        cross_entropy = losses.soft_cross_entropy(logits, targets, temperature=temperature)
+        return jnp.sum(factor * cross_entropy - weight * jnp.abs(features).mean(1))
 
     def batch(rows: np.ndarray, start: int) -> tuple[Any, chex.Array]:
         noise = jax.random.uniform(jax.random.fold_in(noise_key, start), (len(rows), *problem.image_shape))
@@ -143,8 +176,11 @@ ZSKD = System(
         'batch_size': 100,
         'learning_rate': 0.01,
         'temperature': 20.0,
+        'space': 'softmax',
         'betas': (1.0, 0.1),
+        'variance': 1.5,
+        'activation_weight': 0.05,
     },
     labels=('nominal', 'soft', 'teacher'),
-    check=lambda request: last_layer.check(request.module, request.image_shape),
+    check=check,
 )

@@ -44,7 +44,7 @@ def read(folder: Path) -> list[Record]:
 
 def _read_measures(path: Path) -> dict[str, Any]:
     try:
-        return measures(_load(path))
+        return measures(load(path))
     except (KeyError, TypeError) as error:
         raise InputError(
             f'{path} lacks results that the tables need ({error!r}); delete {path.parent} to repeat the run'
@@ -95,11 +95,20 @@ def copy_runs(workdir: Path, folder: Path) -> None:
       folder: receives `DATASET/seedN/ROW/`.
     """
     for path in sorted(workdir.glob('*/seed*/*/results.json')):
-        target = folder / path.parent.relative_to(workdir)
-        target.mkdir(parents=True, exist_ok=True)
-        write_json(target / 'results.json', _load(path))
-        config = _without_paths(_load(path.parent / 'config.json'), workdir)
-        write_json(target / 'config.json', config)
+        copy_run(path.parent, folder / path.parent.relative_to(workdir), workdir)
+
+
+def copy_run(run: Path, target: Path, workdir: Path) -> None:
+    """Copies `results.json` and `config.json` of a run, without the paths of this machine.
+
+    Args:
+      run: directory of the run.
+      target: receives the files.
+      workdir: that paths in the copies are relative to.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    write_json(target / 'results.json', load(run / 'results.json'))
+    write_json(target / 'config.json', _without_paths(load(run / 'config.json'), workdir))
 
 
 def _without_paths(value: Any, workdir: Path) -> Any:
@@ -127,7 +136,12 @@ def values(records: Sequence[Record], dataset: str, row: str, measure: str) -> d
     }
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load(path: Path) -> dict[str, Any]:
+    """Reads a JSON file of a run.
+
+    Raises:
+      InputError: it is missing or damaged.
+    """
     try:
         return json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError) as error:

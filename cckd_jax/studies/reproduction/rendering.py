@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from cckd_jax.report import markdown, paper, paper_quotes
+from cckd_jax.studies.reproduction import data_free
 from cckd_jax.studies.reproduction.datasets import DATASETS
 from cckd_jax.studies.reproduction.records import Record, values
 from cckd_jax.studies.reproduction.tables import TABLES, Measure, Table
@@ -41,29 +42,37 @@ class Cell(NamedTuple):
 
     @property
     def outside(self) -> bool:
-        """Whether the paper's number lies outside the 95 % interval of ours; False for a single run."""
-        if self.paper is None or self.estimate is None or self.estimate.half_width is None:
+        """Whether the paper's number lies outside the 95 % interval of ours; False for one run or a quoted number."""
+        if self.note or self.paper is None or self.estimate is None or self.estimate.half_width is None:
             return False
         return abs(self.paper - self.estimate.mean) > self.estimate.half_width
 
 
-def cells(name: str, records: Sequence[Record], datasets: Sequence[str] | None = None) -> list[Cell]:
+def cells(
+    name: str,
+    records: Sequence[Record],
+    datasets: Sequence[str] | None = None,
+    copies: Sequence[Record] = (),
+) -> list[Cell]:
     """All cells of a table.
 
     Args:
       name: key of `TABLES`.
       records: of `records.read`.
       datasets: to show; those of the paper if None. A data set of the paper without a run has empty cells.
+      copies: of `data_free.read`, our runs of quoted systems.
 
     Returns:
       Cells in the order of data sets, rows and measures.
     """
     table = TABLES[name]
     shown = table.datasets if datasets is None else datasets
-    return [cell for dataset in shown for cell in _dataset_cells(name, table, records, dataset)]
+    return [cell for dataset in shown for cell in _dataset_cells(name, table, records, dataset, copies)]
 
 
-def _dataset_cells(name: str, table: Table, records: Sequence[Record], dataset: str) -> list[Cell]:
+def _dataset_cells(
+    name: str, table: Table, records: Sequence[Record], dataset: str, copies: Sequence[Record]
+) -> list[Cell]:
     pair = DATASETS[dataset].paper
     result = []
     for row in table.rows:
@@ -74,27 +83,34 @@ def _dataset_cells(name: str, table: Table, records: Sequence[Record], dataset: 
             finished = any((record['dataset'], record['row']) == (dataset, row.run) for record in records)
             result.append(Cell(name, dataset, row.label, measure, numbers.get(measure.paper or ''), ours, finished))
     if table.quoted:
-        result += [
-            Cell(name, dataset, quote.label, table.measures[0], quote.accuracy, None, note=quote.setup)
-            for quote in paper_quotes.quotes(*pair)
-        ]
+        for quote in paper_quotes.quotes(*pair):
+            by_seed = values(copies, dataset, quote.label, 'accuracy')
+            ours = estimate(list(by_seed.values())) if by_seed else None
+            note = quote.setup + data_free.setup(copies, dataset, quote.label)
+            result.append(Cell(name, dataset, quote.label, table.measures[0], quote.accuracy, ours, note=note))
     return result
 
 
-def render(name: str, records: Sequence[Record], datasets: Sequence[str] | None = None) -> str:
+def render(
+    name: str,
+    records: Sequence[Record],
+    datasets: Sequence[str] | None = None,
+    copies: Sequence[Record] = (),
+) -> str:
     """Formats a table as Markdown: one block for each data set.
 
     Args:
       name: key of `TABLES`.
       records: of `records.read`.
       datasets: to show; those of the paper if None.
+      copies: of `data_free.read`, our runs of quoted systems.
 
     Returns:
       Markdown, with a heading.
     """
     table = TABLES[name]
     blocks = [f'## {table.title}', table.text]
-    all_cells = cells(name, records, datasets)
+    all_cells = cells(name, records, datasets, copies)
     for dataset in dict.fromkeys(cell.dataset for cell in all_cells):
         shown = [cell for cell in all_cells if cell.dataset == dataset]
         blocks += [f'**{dataset}** {_scale(records, dataset)}', _block(table, shown)]
@@ -121,7 +137,7 @@ def _block(table: Table, shown: Sequence[Cell]) -> str:
         for (_, has_paper), cell in zip(columns, row, strict=True):
             if has_paper:
                 line.append(markdown.cell(cell.paper, cell.measure.form, missing=''))
-            line.append('quoted' if cell.note else _ours(cell))
+            line.append('quoted' if cell.note and cell.estimate is None else _ours(cell))
         line.append(', '.join(map(str, sorted(seeds))))
         if table.quoted:
             line.append(row[0].note)

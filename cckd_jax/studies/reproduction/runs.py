@@ -7,8 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cckd_jax.methods import METHODS
-from cckd_jax.studies.jobs import Job, override, restore_networks, restore_teacher
+from cckd_jax.studies.jobs import Job, override, restore_networks, restore_teacher, stretched_alpha
 
 # This run trains the teacher and the student alone; the others restore both.
 BASE = 'separate'
@@ -105,11 +104,8 @@ def scale_epochs(config: ConfigDict, scale: float) -> ConfigDict:
     """
     if scale == 1:
         return config
-    alpha = METHODS['cckd_t_reg'].hyperparameters['alpha'] if config.alpha is None else config.alpha
     values = {f'{network}.epochs': scaled_epochs(config[network].epochs, scale) for network in ('teacher', 'student')}
-    # Epochs count from 0.
-    stretch = (config.student.epochs - 1) / max(1, values['student.epochs'] - 1)
-    return override(config, {**values, 'alpha': alpha * stretch})
+    return override(config, {**values, 'alpha': stretched_alpha(config, values['student.epochs'])})
 
 
 def scaled_epochs(epochs: int, scale: float) -> int:

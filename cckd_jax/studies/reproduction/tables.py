@@ -81,7 +81,8 @@ _ACCURACY_ROWS = (
 def _accuracy_table(number: int, name: str, *datasets: str) -> Table:
     return Table(
         f'Table {number}: test accuracy on {name}',
-        'Rows with a reference number are quotes from other papers. "Normal" is `kd`; the paper quotes its number.',
+        'Rows with a reference number are quotes from other papers; ours are small runs of these systems, whose '
+        'students learn from the teacher\'s outputs alone. "Normal" is `kd`; the paper quotes its number.',
         datasets,
         _ACCURACY_ROWS,
         (_ACCURACY,),
