@@ -222,7 +222,9 @@ def test_a_robust_teacher_resumes_bit_for_bit_in_its_ramp(tmp_path, one_device, 
         folder.mkdir(exist_ok=True)
         this = networks.Run(config, folder, digits, one_device)
         method = resolve_method(config.teacher)
-        return networks.train_network(this, 'teacher', config.teacher, method, method_name='ibp').network.variables
+        return networks.train_network(
+            networks.Plan(this, 'teacher', config.teacher, method, method_name='ibp')
+        ).network.variables
 
     trained(tmp_path / 'cut', 2)
     jax.tree.map(np.testing.assert_array_equal, trained(tmp_path / 'cut', 4), trained(tmp_path / 'whole', 4))

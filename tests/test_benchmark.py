@@ -110,6 +110,16 @@ def test_the_suite_of_images_on_the_disk(monkeypatch, tmp_path, options):
         assert measured['ratio']['median'] > 0
 
 
+def test_the_suite_of_seeds(monkeypatch, tmp_path, options):
+    monkeypatch.setattr(suites, '_SEEDS', (2,))
+    monkeypatch.setattr(suites, 'FORMS', {'unrolled': None})
+    (numbers, table) = suites.seeds(options._replace(networks=['lenet5_half']), tmp_path)
+    measured = numbers['lenet5_half']['2']['unrolled']
+    assert measured['speed_up']['median'] > 0.2
+    assert measured['step_seconds']['median'] < measured['compile_seconds']
+    assert [row[2] for row in table] == ['form', 'unrolled']
+
+
 def test_the_old_name_of_the_suite_robustness_is_kept(monkeypatch, options):
     monkeypatch.setitem(suites.SUITES, 'robustness', lambda options, folder: suites.Result({}, [['table']]))
     (report, table) = suites.run('around', options)

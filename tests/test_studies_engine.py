@@ -110,6 +110,24 @@ def test_dependencies_run_first_and_finished_runs_are_skipped(runs, tmp_path, ca
     assert again.ran == ['seed1/kd', 'seed2/base', 'seed2/kd', 'seed2/iad']
 
 
+def test_seeds_of_a_row_train_together(runs, tmp_path, capsys):
+    fake = runs()
+    fake.together = []
+
+    def train_seeds(configs, folders, *, devices):
+        assert [config.seed for config in configs] == [int(folder.parent.name[-1]) for folder in folders]
+        fake.together.append([folder.relative_to(tmp_path / 'digits').as_posix() for folder in folders])
+        if folders[0].name == 'iad':
+            raise InputError('it diverges')
+
+    fake.train_seeds = train_seeds
+    content = run(tmp_path, seeds=3, seeds_together=2, processes=None)
+    assert fake.together == [[f'seed0/{row}', f'seed1/{row}'] for row in ('base', 'kd', 'iad')]
+    assert content == run(tmp_path, seeds=3)
+    assert len(fake.ran) == len(content['runs']) == 9
+    assert 'iad: 2 seeds cannot train together (it diverges); they train one by one' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('error', [InputError('no such thing'), RuntimeError('no such thing')])
 def test_a_failed_run_stops_its_dependents_alone(runs, tmp_path, capsys, error):
     fake = runs(seed0_base=error, seed1_kd=error)
@@ -437,6 +455,8 @@ STUDY = dataclasses.replace(STUDY, jobs=jobs_that_fail)
         (['--study=seeds', '--workdir=a', '--configs=digits_lenet,digits_lenet:smoke'], 'names a config twice'),
         (['--study=seeds', '--workdir=a', '--seeds=0'], 'seeds=0 must be above 0; set --seeds'),
         (['--study=seeds', '--workdir=a', '--processes=0'], 'processes=0 must be above 0; set --processes'),
+        (['--study=seeds', '--workdir=a', '--seeds_together=0'], 'seeds_together=0 must be above 0'),
+        (['--study=seeds', '--workdir=a', '--seeds_together=2', '--processes=2'], 'seeds_together=2 trains in one pro'),
         (['--study=seeds', '--workdir=a', '--methods=kdd'], "unknown method 'kdd' .did you mean 'kd'"),
         (['--study=seeds', '--workdir=a', '--worse=epochs'], "unexpected flag '--worse=epochs'"),
     ],

@@ -5,9 +5,9 @@
 
 Suites: step (images per second and compile time by network and method), epoch (whole epochs for each way to skip
 samples), memory, scaling (examples, classes, devices), robustness (attacks and bounds), streaming (images that stay on
-the disk), profile (what the time of a step goes to). With --peer=torch, the same work in PyTorch, on the CPU or one GPU
-and in float32, takes turns with ours, and the ratios are printed; --peer=torch_graphs runs it as CUDA graphs. It needs
-a checkout and pip install -e '.[peer]'. Run nothing else on the machine meanwhile.
+the disk), seeds (several in one program), profile (what the time of a step goes to). With --peer=torch, the same work
+in PyTorch, on the CPU or one GPU and in float32, takes turns with ours, and the ratios are printed; --peer=torch_graphs
+runs it as CUDA graphs. It needs a checkout and pip install -e '.[peer]'. Run nothing else on the machine meanwhile.
 """
 
 import argparse

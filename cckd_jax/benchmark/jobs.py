@@ -18,6 +18,7 @@ import numpy as np
 from cckd_jax import cache, cpu, data, evaluation, models, provenance, training
 from cckd_jax.benchmark import protocol
 from cckd_jax.benchmark.profile import profiled
+from cckd_jax.benchmark.seeds import seeds
 from cckd_jax.benchmark.streaming import streaming
 from cckd_jax.benchmark.student import Student
 from cckd_jax.methods import METHODS, SELF_REGULATED_RECHECK
@@ -288,6 +289,7 @@ if __name__ == '__main__':
             'step': step,
             'forward': forward,
             'robustness': robustness,
+            'seeds': seeds,
             'streaming': streaming,
             'epochs': epochs,
             'compiled': compiled,

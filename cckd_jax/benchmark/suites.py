@@ -14,6 +14,7 @@ from cckd_jax import cpu, provenance
 from cckd_jax.benchmark import arrays
 from cckd_jax.benchmark.workers import Worker, interleave, median_min_max, own_worker, ratio
 from cckd_jax.errors import InputError, lookup
+from cckd_jax.training.seeds import FORMS
 
 ROOT = Path(__file__).parents[2]
 _MEBI = 2**20
@@ -321,6 +322,47 @@ def profile(options: Options, folder: Path) -> Result:
     return Result(numbers, table)
 
 
+def seeds(options: Options, folder: Path) -> Result:
+    """Measures steps of several seeds in one program, against as many steps of one seed.
+
+    The speed-up is how many times as fast all seeds train together as one after the other.
+    """
+    numbers: dict[str, Any] = {}
+    table = [['network', 'seeds', 'form', 'ms/step', 'speed-up', 'compile s']]
+    for network in options.networks:
+        work = {
+            'network': network,
+            'arrays': arrays.synthetic(folder, network),
+            'batch_size': options.batch_size,
+            'method': options.methods[0],
+            'precision': options.precision,
+            'steps': 20 if network.startswith('lenet') else 2,
+        }
+        for count in _SEEDS:
+            with contextlib.ExitStack() as stack:
+                workers = {'alone': stack.enter_context(own_worker())}
+                workers['alone'].open('seeds', **work, count=1, form='unrolled')
+                for form in FORMS:
+                    workers[form] = stack.enter_context(own_worker())
+                    workers[form].open('seeds', **work, count=count, form=form)
+                turns = interleave(workers, rounds=options.rounds, title=f'{network}, {count} seeds')
+            seconds = {name: np.array([turn['seconds'] for turn in of_name]) for name, of_name in turns.items()}
+            for form in FORMS:
+                speed_up = ratio(count * seconds['alone'], seconds[form])
+                compile_seconds = turns[form][0]['compile_seconds']
+                numbers.setdefault(network, {}).setdefault(str(count), {})[form] = {
+                    'step_seconds': median_min_max(seconds[form]),
+                    'speed_up': speed_up,
+                    'compile_seconds': compile_seconds,
+                }
+                milliseconds = f'{1e3 * np.median(seconds[form]):.1f}'
+                row = [network, str(count), form, milliseconds, f'{speed_up["median"]:.2f}', f'{compile_seconds:.1f}']
+                table.append(row)
+    return Result(numbers, table)
+
+
+# Numbers of seeds in the suite `seeds`.
+_SEEDS = (8, 32)
 # Images of 224x224x3 in the suite `streaming`.
 _STREAMED = 2048
 # Images per call. Bounds hold coefficients of every value in a network, so that CROWN takes few.
@@ -342,6 +384,7 @@ SUITES: Mapping[str, Callable[[Options, Path], Result]] = {
     'scaling': scaling,
     'robustness': robustness,
     'streaming': streaming,
+    'seeds': seeds,
     'profile': profile,
 }
 _ALIASES = {'around': 'robustness'}

@@ -8,3 +8,4 @@ from cckd_jax.experiment.run import (
     load_dataset as load_dataset,
     run as run,
 )
+from cckd_jax.experiment.seeds import train_seeds as train_seeds

@@ -138,22 +138,10 @@ def _restore_weights(run: Run, path: Path, network_config: ConfigDict, expected:
     return TrainedNetwork(models.Network(module, variables), meta, [], None)
 
 
-def train_network(
-    run: Run,
-    name: str,
-    network_config: ConfigDict,
-    method: Method,
-    *,
-    method_name: str = 'separate',
-    seed: int | None = None,
-    is_student: bool = False,
-    labels: np.ndarray | None = None,
-    aux: Mapping[str, Any] = MappingProxyType({}),
-    live_teachers: Sequence[models.Network] = (),
-) -> TrainedNetwork:
-    """Trains a network to its last epoch in `<workdir>/<name>`, or resumes there.
+class Plan(NamedTuple):
+    """How a run trains one network, in `<workdir>/<name>`.
 
-    Args:
+    Attributes:
       run: the run.
       name: name of the folder.
       network_config: the settings of a teacher or a student.
@@ -165,46 +153,91 @@ def train_network(
       aux: per-example constants `[N, ...]` that the method reads, by name.
       live_teachers: teachers that run inside the step.
     """
-    config = run.config
-    folder = run.workdir / name
-    seed = config.seed if seed is None else seed
+
+    run: Run
+    name: str
+    network_config: ConfigDict
+    method: Method
+    method_name: str = 'separate'
+    seed: int | None = None
+    is_student: bool = False
+    labels: np.ndarray | None = None
+    aux: Mapping[str, Any] = MappingProxyType({})
+    live_teachers: Sequence[models.Network] = ()
+
+
+class Prepared(NamedTuple):
+    """A network before its first step, and everything that its training reads.
+
+    Attributes:
+      module: the network.
+      teachers: modules of the live teachers.
+      optimizer: receives the gradients.
+      schedule: epochs, batches and order.
+      state: before the first step.
+      data: the training set.
+      facts: which a checkpoint must share to be resumed.
+    """
+
+    module: nn.Module
+    teachers: tuple[nn.Module, ...]
+    optimizer: optax.GradientTransformation
+    schedule: training.Schedule
+    state: training.TrainState
+    data: training.TrainData
+    facts: dict[str, Any]
+
+
+def prepare(plan: Plan) -> Prepared:
+    """Creates the network of a plan, its optimizer, and the order of its batches."""
+    (run, method) = (plan.run, plan.method)
+    seed = run.config.seed if plan.seed is None else plan.seed
     split = run.dataset.train
-    facts = training_facts(run, network_config, method, method_name)
-    if labels is not None:
-        facts['label_noise'] = network_config.label_noise
-        split = data.Split(split.images, labels)
-    module = create_model(config, network_config, run.dataset.num_classes)
-    teachers = tuple(teacher.module for teacher in live_teachers)
-    schedule = create_schedule(run, network_config.epochs, seed, method, split, aux)
+    facts = training_facts(run, plan.network_config, method, plan.method_name)
+    if plan.labels is not None:
+        facts['label_noise'] = plan.network_config.label_noise
+        split = data.Split(split.images, plan.labels)
+    module = create_model(run.config, plan.network_config, run.dataset.num_classes)
+    teachers = tuple(teacher.module for teacher in plan.live_teachers)
+    schedule = create_schedule(run, plan.network_config.epochs, seed, method, split, plan.aux)
     optimizer = create_optimizer(run, method.learning_rate, schedule.steps)
-    key = network_key(seed, is_student=is_student)
+    key = network_key(seed, is_student=plan.is_student)
     state = training.initial_state(method, module, teachers, optimizer, split, key)
+    variables = tuple(teacher.variables for teacher in plan.live_teachers)
+    return Prepared(
+        module, teachers, optimizer, schedule, state, training.train_data(split, plan.aux, key, variables), facts
+    )
+
+
+def train_network(plan: Plan) -> TrainedNetwork:
+    """Trains a network to its last epoch, or resumes."""
+    (run, prepared) = (plan.run, prepare(plan))
     step = training.choose_step(
-        method,
-        module,
-        teachers,
-        optimizer,
-        state,
+        plan.method,
+        prepared.module,
+        prepared.teachers,
+        prepared.optimizer,
+        prepared.state,
         devices=run.devices,
         augment=create_augmentation(run),
-        compaction=config.compaction,
-        is_stored=split.is_stored,
+        compaction=run.config.compaction,
+        is_stored=run.dataset.train.is_stored,
     )
-    train_data = training.train_data(split, aux, key, tuple(teacher.variables for teacher in live_teachers))
+    folder = run.workdir / plan.name
     (state, rows) = train_to_end(
         run,
-        name,
+        plan.name,
         step,
-        state,
-        train_data,
-        schedule,
-        checkpoints=training.shared_checkpoints(lambda: training.Checkpoints(folder, facts)),
-        writers=create_writers(run, name),
-        measures=_validation(run, module),
+        prepared.state,
+        prepared.data,
+        prepared.schedule,
+        checkpoints=training.shared_checkpoints(lambda: training.Checkpoints(folder, prepared.facts)),
+        writers=create_writers(run, plan.name),
+        measures=_validation(run, prepared.module),
     )
     (variables, participation) = jax.device_get((state.student, state.participation))
-    meta = {**facts, 'epochs': network_config.epochs}
-    return TrainedNetwork(models.Network(module, variables), meta, rows, np.asarray(participation))
+    meta = {**prepared.facts, 'epochs': plan.network_config.epochs}
+    return TrainedNetwork(models.Network(prepared.module, variables), meta, rows, np.asarray(participation))
 
 
 def train_to_end(

@@ -68,7 +68,7 @@ def run(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Device
     processes.connect_devices()
     with contextlib.ExitStack() as stack:
         finished = processes.from_process_0(lambda: _lock(folder, config, stack))
-        return finished or _walk(_open(config, folder, devices), method)
+        return finished or _walk(config, folder, devices, method)
 
 
 def check(config: ConfigDict) -> Method:
@@ -118,9 +118,16 @@ def _lock(folder: Path, config: ConfigDict, stack: contextlib.ExitStack) -> Resu
     return finished
 
 
-def _walk(run: Run, method: Method) -> Results:
+def begin(config: ConfigDict, workdir: Path, devices: list[jax.Device], method: Method) -> tuple[Run, Pretrained]:
+    """Reads the data and what the config names as files, and writes the config into the run directory."""
+    run = _open(config, workdir, devices)
     pretrained = load_pretrained(run, method)
     processes.from_process_0(lambda: _record_settings(run, method, pretrained))
+    return run, pretrained
+
+
+def _walk(config: ConfigDict, workdir: Path, devices: list[jax.Device], method: Method) -> Results:
+    (run, pretrained) = begin(config, workdir, devices, method)
     trained_alone = trains_baseline(run, pretrained)
     run = run._replace(stages=stages.plan(run, method, pretrained.teachers, trains_baseline=trained_alone))
     (train, test) = (run.dataset.train, run.dataset.test)
@@ -235,8 +242,13 @@ def train_baseline(run: Run, pretrained: Pretrained, student: TrainedNetwork | N
         return student
     if not config.separate.enabled:
         return None
-    (student_config, seed) = (run.students[0], networks.seeds(config, run.students)[0])
-    return networks.train_network(run, 'separate', student_config, baseline_method(config), seed=seed, is_student=True)
+    return networks.train_network(plan_baseline(run))
+
+
+def plan_baseline(run: Run) -> networks.Plan:
+    """How a run trains the (first) student without a teacher."""
+    seed = networks.seeds(run.config, run.students)[0]
+    return networks.Plan(run, 'separate', run.students[0], baseline_method(run.config), seed=seed, is_student=True)
 
 
 def trains_baseline(run: Run, pretrained: Pretrained) -> bool:

@@ -80,6 +80,24 @@ def check_memory(run: Run, method: Method) -> None:
         )
 
 
+def plan(
+    run: Run, method: Method, *, method_name: str, aux: Mapping[str, Any], live_teachers: Sequence[Network]
+) -> networks.Plan:
+    """How a run trains its only student; arguments as for `train`."""
+    (student_config, seed) = (run.students[0], networks.seeds(run.config, run.students)[0])
+    return networks.Plan(
+        run,
+        'student',
+        student_config,
+        method,
+        method_name=method_name,
+        seed=seed,
+        is_student=True,
+        aux=aux,
+        live_teachers=live_teachers,
+    )
+
+
 def train(
     run: Run, method: Method, *, method_name: str, aux: Mapping[str, Any], live_teachers: Sequence[Network]
 ) -> tuple[TrainedNetwork, ...]:
@@ -92,20 +110,10 @@ def train(
       aux: per-example constants `[N, ...]` that the method reads, by name.
       live_teachers: teachers that run inside the step.
     """
-    seeds = networks.seeds(run.config, run.students)
     if len(run.students) == 1:
-        student = networks.train_network(
-            run,
-            'student',
-            run.students[0],
-            method,
-            method_name=method_name,
-            seed=seeds[0],
-            is_student=True,
-            aux=aux,
-            live_teachers=live_teachers,
-        )
-        return (student,)
+        alone = plan(run, method, method_name=method_name, aux=aux, live_teachers=live_teachers)
+        return (networks.train_network(alone),)
+    seeds = networks.seeds(run.config, run.students)
     return _train_together(run, method, seeds, method_name=method_name, aux=aux, live_teachers=live_teachers)
 
 
@@ -162,7 +170,7 @@ def _train_together(
         schedule,
         checkpoints=training.shared_checkpoints(lambda: training.PeerCheckpoints(folders, facts)),
         writers=[
-            _OwnRows(index, writer) for index, name in enumerate(names) for writer in networks.create_writers(run, name)
+            OwnRows(index, writer) for index, name in enumerate(names) for writer in networks.create_writers(run, name)
         ],
         measures=_validation(run, modules),
         totals=lambda: training.PeerTotals(count),
@@ -176,21 +184,21 @@ def _train_together(
     return tuple(trained)
 
 
-class _OwnRows:
-    """Passes the rows of one student on to its writer; an observer of the loop."""
+class OwnRows:
+    """Passes the rows of one of several networks on to its writer; an observer of the loop."""
 
     def __init__(self, index: int, writer: Writer):
         self._index, self._writer = index, writer
 
     def start(self, rows: Sequence[Row]) -> None:
-        """Passes on what this student did in the epochs that are done."""
+        """Passes on what this network did in the epochs that are done."""
         self._writer.start([row['peers'][self._index] for row in rows])
 
     def step(self, epoch: int, metrics: dict[str, Any]) -> None:
         """Does nothing: rows are per epoch."""
 
     def epoch(self, row: Row) -> None:
-        """Passes on the student's own row."""
+        """Passes on the network's own row."""
         self._writer.epoch(row['peers'][self._index])
 
     def close(self) -> None:

@@ -141,6 +141,24 @@ def load_pretrained(run: Run) -> list[Loaded]:
     return loaded
 
 
+def plan(run: Run, index: int) -> networks.Plan:
+    """How a run trains the teacher of an index."""
+    teacher_config = run.teachers[index]
+    seed = seeds(run.config, run.teachers)[index]
+    labels = None
+    if teacher_config.label_noise:
+        labels = data.shuffled_labels(run.dataset.train.labels, teacher_config.label_noise, seed=seed)
+    return networks.Plan(
+        run,
+        network_names('teacher', len(run.teachers))[index],
+        teacher_config,
+        resolve_method(teacher_config),
+        method_name=teacher_config.robust or 'separate',
+        seed=seed,
+        labels=labels,
+    )
+
+
 def train_teachers(run: Run, pretrained: Sequence[Loaded]) -> Teachers:
     """Trains the teachers that are not pretrained, one after the other, and computes the outputs of all of them once.
 
@@ -151,23 +169,9 @@ def train_teachers(run: Run, pretrained: Sequence[Loaded]) -> Teachers:
     if not run.teachers:
         return Teachers((), _no_outputs(run))
     teachers: list[TrainedNetwork | TeacherOutputs] = []
-    teacher_seeds = seeds(run.config, run.teachers)
-    for name, teacher_config, seed, loaded in zip(
-        network_names('teacher', len(run.teachers)), run.teachers, teacher_seeds, pretrained, strict=True
-    ):
+    for index, loaded in enumerate(pretrained):
         if loaded is None:
-            labels = None
-            if teacher_config.label_noise:
-                labels = data.shuffled_labels(run.dataset.train.labels, teacher_config.label_noise, seed=seed)
-            loaded = networks.train_network(
-                run,
-                name,
-                teacher_config,
-                resolve_method(teacher_config),
-                method_name=teacher_config.robust or 'separate',
-                seed=seed,
-                labels=labels,
-            )
+            loaded = networks.train_network(plan(run, index))
         teachers.append(loaded)
     trained = tuple(teacher if isinstance(teacher, TrainedNetwork) else None for teacher in teachers)
     depends_on = [teacher.network.variables if isinstance(teacher, TrainedNetwork) else teacher for teacher in teachers]

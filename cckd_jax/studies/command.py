@@ -29,6 +29,7 @@ USAGE = """Run a study: many runs, a table of means with 95 % confidence interva
 --epochs      of teachers and students; those of the configs unless given
 --data_dir    directory of the prepared TFDS data
 --processes   runs at a time, each with its share of the cores; 1 runs all in one process
+--seeds_together   seeds of a row that train in one program, in one process; for accelerators that one run leaves idle
 --shard       i/n runs the i-th of n shards of the study, for several machines; a call without it merges their results
 --workdir     study.md, study.json, study.csv, study.png, and a run directory for each run
 
@@ -73,6 +74,7 @@ def _run(arguments: list[str]) -> None:
         seeds=values.seeds,
         rows=values.methods,
         processes=values.processes,
+        seeds_together=values.seeds_together,
         shard=(1, 1) if values.shard is None else parse_shard(values.shard),
         **{name: getattr(values, name) for name in study.options},
     )
@@ -118,6 +120,7 @@ def _parse(study: Study, arguments: Sequence[str]) -> tuple[flags.FlagValues, li
     flags.DEFINE_integer('seeds', 3, 'Number of seeds.', flag_values=values)
     flags.DEFINE_integer('epochs', None, 'Epochs of teachers and students.', flag_values=values)
     flags.DEFINE_integer('processes', None, 'Runs at a time.', flag_values=values)
+    flags.DEFINE_integer('seeds_together', 1, 'Seeds in one program.', flag_values=values)
     flags.DEFINE_string('shard', None, 'i/n.', flag_values=values)
     flags.DEFINE_string('data_dir', None, 'Directory of the prepared TFDS data.', flag_values=values)
     flags.DEFINE_string('workdir', None, 'Directory of the study.', flag_values=values)

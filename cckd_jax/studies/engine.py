@@ -28,6 +28,7 @@ def run(
     seeds: int,
     rows: Sequence[str] | None = None,
     processes: int | None = None,
+    seeds_together: int = 1,
     shard: tuple[int, int] = (1, 1),
     devices: Sequence[jax.Device] | None = None,
     **values: Any,
@@ -45,7 +46,8 @@ def run(
       seeds: how many, from 0.
       rows: of the tables; those of the study's default if None.
       processes: how many runs at a time, each in its own process with its share of the cores; 1 runs all in this
-        process. If None, one per core on a CPU, else 1; 1 if `devices` are given.
+        process. If None, one per core on a CPU, else 1; 1 if `devices` are given, or for `seeds_together` above 1.
+      seeds_together: how many seeds of a row train in one program.
       shard: `(i, n)` runs the i-th of n shards, counted from 1.
       devices: of runs in this process; all local devices if None.
       **values: of the study's own options.
@@ -60,14 +62,19 @@ def run(
     options = study.resolve(configs, workdir, seeds=seeds, rows=rows, **values)
     jobs = list(study.jobs(options))
     selected = select_shard(jobs, shard)
-    processes = min(_resolve_processes(processes, devices), max(1, len(selected)))
+    processes = min(_resolve_processes(processes, devices, seeds_together), max(1, len(selected)))
     (finished, outdated) = _check(study, jobs, options.workdir)
     schedule = execution.Schedule(selected, [job.name for job in selected if job.name in finished], processes=processes)
     files = _Files(study, options, jobs, outdated)
     log(f'{study.name}: {schedule.done} of {schedule.total} runs are finished')
     files.write(schedule)
     execution.execute(
-        schedule, options.workdir, processes=processes, devices=devices, on_finish=lambda: files.write(schedule)
+        schedule,
+        options.workdir,
+        processes=processes,
+        seeds_together=seeds_together,
+        devices=devices,
+        on_finish=lambda: files.write(schedule),
     )
     return files.content
 
@@ -144,9 +151,15 @@ class _Files:
             self._study.export(workdir, self.content)
 
 
-def _resolve_processes(processes: int | None, devices: Sequence[jax.Device] | None) -> int:
+def _resolve_processes(processes: int | None, devices: Sequence[jax.Device] | None, seeds_together: int) -> int:
+    if seeds_together < 1:
+        raise InputError(f'seeds_together={seeds_together} must be above 0; set --seeds_together')
+    if seeds_together > 1 and (processes or 1) > 1:
+        raise InputError(
+            f'seeds_together={seeds_together} trains in one process, and processes={processes}; leave one of them out'
+        )
     if processes is None:
-        return execution.default_processes() if devices is None else 1
+        return execution.default_processes() if devices is None and seeds_together == 1 else 1
     if processes < 1:
         raise InputError(f'processes={processes} must be above 0; set --processes')
     if devices is not None and processes > 1:

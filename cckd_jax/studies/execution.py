@@ -62,6 +62,20 @@ class Schedule:
                 return job
         return None
 
+    def next_seeds(self, limit: int) -> list[Job]:
+        """Takes the first job whose dependencies are finished, and the same job of other seeds, at most `limit`."""
+        first = self.next()
+        if first is None:
+            return []
+        jobs = [first]
+        key = lambda job: (job.dataset, job.row, job.level)
+        for job in list(self._waiting):
+            if len(jobs) < limit and key(job) == key(first) and self.succeeded.issuperset(job.needs):
+                self._waiting.remove(job)
+                self._running[job.name] = job
+                jobs.append(job)
+        return jobs
+
     def finish(self, job: Job, outcome: Outcome, seconds: float) -> None:
         """Records how a job ended; the dependents of a failed job are skipped.
 
@@ -114,6 +128,7 @@ def execute(
     workdir: Path,
     *,
     processes: int,
+    seeds_together: int = 1,
     devices: Sequence[jax.Device] | None = None,
     on_finish: Callable[[], object],
 ) -> None:
@@ -123,10 +138,14 @@ def execute(
       schedule: the jobs; holds the failures afterwards.
       workdir: of the study.
       processes: how many runs at a time, each in a process with its share of the cores; 1 runs all in this process.
+      seeds_together: how many seeds of a job train in one program, in this process.
       devices: of runs in this process; all local devices if None.
       on_finish: called after each job.
     """
-    run_all = _one_by_one(schedule, workdir, devices) if processes == 1 else _in_parallel(schedule, workdir, processes)
+    if processes == 1:
+        run_all = _one_by_one(schedule, workdir, devices, seeds_together)
+    else:
+        run_all = _in_parallel(schedule, workdir, processes)
     with contextlib.closing(run_all) as ended:
         for job, outcome, seconds in ended:
             schedule.finish(job, outcome, seconds)
@@ -151,13 +170,34 @@ def format_seconds(seconds: float) -> str:
 
 
 def _one_by_one(
-    schedule: Schedule, workdir: Path, devices: Sequence[jax.Device] | None
+    schedule: Schedule, workdir: Path, devices: Sequence[jax.Device] | None, seeds_together: int
 ) -> Generator[tuple[Job, Outcome, float], None, None]:
-    while (job := schedule.next()) is not None:
-        (outcome, seconds) = _attempt(job, lambda: experiment.run(job.config, workdir / job.name, devices=devices))
+    while jobs := schedule.next_seeds(seeds_together):
+        shared = _train_together(jobs, workdir, devices) if len(jobs) > 1 else 0.0
+        for job in jobs:
+            folder = workdir / job.name
+            run = lambda job=job, folder=folder: experiment.run(job.config, folder, devices=devices)
+            (outcome, seconds) = _attempt(job, run)
+            yield job, outcome, seconds + shared
         # Each run compiles its own programs, and some fifty runs would use up the memory mappings of a process.
         jax.clear_caches()
-        yield job, outcome, seconds
+
+
+def _train_together(jobs: Sequence[Job], workdir: Path, devices: Sequence[jax.Device] | None) -> float:
+    """Trains the networks of jobs in one program; returns the seconds for each of them.
+
+    After a failure the runs train what is missing one by one, and the one at fault says so.
+    """
+    started = time.monotonic()
+    try:
+        for job in jobs:
+            if job.prepare is not None:
+                job.prepare()
+        folders = [workdir / job.name for job in jobs]
+        experiment.train_seeds([job.config for job in jobs], folders, devices=devices)
+    except InputError as error:
+        log(f'{jobs[0].row}: {len(jobs)} seeds cannot train together ({error}); they train one by one')
+    return (time.monotonic() - started) / len(jobs)
 
 
 def _in_parallel(

@@ -24,6 +24,11 @@ from cckd_jax.training.loop import (
 )
 from cckd_jax.training.peer_checkpoints import PeerCheckpoints as PeerCheckpoints
 from cckd_jax.training.peers import PeerState as PeerState, make_peer_step as make_peer_step
+from cckd_jax.training.seeds import (
+    SeedsState as SeedsState,
+    make_seeds_step as make_seeds_step,
+    stack_data as stack_data,
+)
 from cckd_jax.training.shared_checkpoints import shared_checkpoints as shared_checkpoints
 from cckd_jax.training.state import (
     TrainData as TrainData,

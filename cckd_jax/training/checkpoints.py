@@ -121,7 +121,7 @@ class Checkpoints:
         for epochs in sorted(self._manager.all_steps(), reverse=True):
             path = self._folder / str(epochs)
             if at_most is not None and epochs > at_most:
-                log(f'deleting checkpoint {path}: a student that trains together with this one has no such checkpoint')
+                log(f'deleting checkpoint {path}: a network that trains together with this one has no such checkpoint')
                 self._manager.delete(epochs)
                 continue
             if (path / 'meta').is_dir() and not (path / 'rows').exists():

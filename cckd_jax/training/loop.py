@@ -64,14 +64,14 @@ class Schedule(NamedTuple):
     Attributes:
       epochs: number of epochs.
       batch_size: B, over all devices.
-      seed: seed of the order.
+      seed: seed of the order, or of the order of each network of a `SeedsState`.
       subset: int `[M]`, the examples of an epoch.
       steps_per_call: largest number of steps that one call of the step takes; 1 for a step without scan.
     """
 
     epochs: int
     batch_size: int
-    seed: int
+    seed: int | tuple[int, ...]
     subset: np.ndarray
     steps_per_call: int = 1
 
@@ -163,9 +163,18 @@ def train(
 
 
 def _dispatches(schedule: Schedule, subset: np.ndarray, epoch: int, devices: int) -> Iterator[np.ndarray]:
-    """The indices of each call of the step: `[devices, B / devices]`, or `[devices, steps, B / devices]`."""
-    order = epoch_batches(subset, batch_size=schedule.batch_size, seed=schedule.seed, epoch=epoch)
-    batches = [indices.reshape(devices, -1) for indices in order]
+    """The indices of each call of the step: `[devices, B / devices]`, or `[devices, steps, B / devices]`.
+
+    With several seeds, their axis comes before that of the batch.
+    """
+    order = lambda seed: [
+        indices.reshape(devices, -1)
+        for indices in epoch_batches(subset, batch_size=schedule.batch_size, seed=seed, epoch=epoch)
+    ]
+    if isinstance(schedule.seed, tuple):
+        batches = [np.stack(own, axis=1) for own in zip(*map(order, schedule.seed), strict=True)]
+    else:
+        batches = order(schedule.seed)
     if schedule.steps_per_call == 1:
         yield from batches
     elif batches:

@@ -1,20 +1,23 @@
-"""Checkpoints of students that train together: each has its own folder, and all resume after the same epoch."""
+"""Checkpoints of networks that train together: each has its own folder, and all resume after the same epoch."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from cckd_jax.training.checkpoints import Checkpoints
 from cckd_jax.training.peers import PeerState
+from cckd_jax.training.seeds import SeedsState
 from cckd_jax.training.totals import Row, peer_row
 
+Together = TypeVar('Together', PeerState, SeedsState)
 
-class PeerCheckpoints:
-    """The checkpoints of several students, each in the format of a student that trains alone.
+
+class PeerCheckpoints(Generic[Together]):
+    """The checkpoints of several networks, each in the format of one that trains alone.
 
     Args:
-      folders: of the students, such as RUN/student_0.
+      folders: of the networks, such as RUN/student_0.
       metas: facts that the checkpoint of each must share to be resumed.
 
     Raises:
@@ -24,7 +27,7 @@ class PeerCheckpoints:
     def __init__(self, folders: Sequence[Path], metas: Sequence[Mapping[str, Any]]):
         self._students = [Checkpoints(folder, meta) for folder, meta in zip(folders, metas, strict=True)]
 
-    def __enter__(self) -> 'PeerCheckpoints':
+    def __enter__(self) -> 'PeerCheckpoints[Together]':
         with contextlib.ExitStack() as stack:
             for student in self._students:
                 stack.enter_context(student)
@@ -34,11 +37,11 @@ class PeerCheckpoints:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def save(self, state: PeerState, rows: Sequence[Row]) -> None:
+    def save(self, state: Together, rows: Sequence[Row]) -> None:
         """Starts to write the states after `len(rows)` epochs.
 
         Args:
-          state: the states of all students.
+          state: the states of all networks.
           rows: of `peer_row`, one for each epoch so far.
 
         Raises:
@@ -54,7 +57,7 @@ class PeerCheckpoints:
         """Returns a phrase that names the newest checkpoint of the first student."""
         return self._students[0].describe()
 
-    def restore(self, state: PeerState) -> tuple[PeerState, list[Row]]:
+    def restore(self, state: Together) -> tuple[Together, list[Row]]:
         """Returns the states and the rows of the newest checkpoint that all students have.
 
         Without one, returns the argument and no rows. Newer checkpoints of some of the students are deleted.
@@ -75,4 +78,4 @@ class PeerCheckpoints:
             if max(counts) == epochs:
                 break
         (states, rows) = zip(*restored, strict=True)
-        return PeerState(states), [peer_row(of_epoch) for of_epoch in zip(*rows, strict=True)]
+        return state.with_peers(states), [peer_row(of_epoch) for of_epoch in zip(*rows, strict=True)]

@@ -43,6 +43,10 @@ class PeerState(flax.struct.PyTreeNode):
         """Empty: the records that the loop reads let examples skip epochs, and a student that skips still teaches."""
         return {}
 
+    def with_peers(self, states: Sequence[TrainState]) -> 'PeerState':
+        """The state that consists of these."""
+        return PeerState(tuple(states))
+
     def at_epoch(self, epoch: int, devices: Sequence[jax.Device]) -> 'PeerState':
         """The state at the start of an epoch."""
         # An array of its own for every student, because a donated array can be donated once.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import jax
 import numpy as np
 
 Row = dict[str, Any]
@@ -76,9 +77,12 @@ class PeerTotals:
         self._students = [Totals() for _ in range(students)]
 
     def add(self, metrics: Mapping[str, Any]) -> None:
-        """Adds the metrics of one step."""
-        for student, own in zip(self._students, metrics['peers'], strict=True):
-            student.add(own)
+        """Adds the metrics of one step: under `peers` those of each, or arrays over all."""
+        own = metrics['peers']
+        if isinstance(own, Mapping):
+            own = [jax.tree.map(lambda values, index=index: values[index], own) for index in range(len(own['finite']))]
+        for student, of_student in zip(self._students, own, strict=True):
+            student.add(of_student)
 
     def row(self, epoch: int, presented: int, columns: Mapping[str, Any]) -> Row:
         """The row of the epoch.
