@@ -104,6 +104,16 @@ def test_networks_with_data_of_their_own_train_one_by_one(tmp_path, one_device, 
     assert 'student: the seeds train one after the other, because each has a validation' in capsys.readouterr().err
 
 
+def test_a_seed_that_is_ahead_keeps_its_checkpoints(tmp_path, one_device, capsys):
+    configs = [tiny_config(method='kd', seed=seed) for seed in SEEDS]
+    folders = [tmp_path / str(seed) for seed in SEEDS]
+    experiment.train_seeds(configs[:1], folders[:1], devices=one_device)
+    before = (folders[0] / 'teacher' / 'checkpoints' / '1').stat()
+    experiment.train_seeds(configs, folders, devices=one_device)
+    assert 'teacher: the seeds train one after the other, because they have no checkpoint' in capsys.readouterr().err
+    assert (folders[0] / 'teacher' / 'checkpoints' / '1').stat().st_ino == before.st_ino
+
+
 def _losses(folder):
     return [json.loads(line)['loss'] for line in (folder / 'metrics.jsonl').read_text().splitlines()]
 

@@ -121,6 +121,13 @@ def _obstacle(plans: Sequence[Plan], prepared: Sequence[Prepared]) -> str | None
         return 'each has a validation split of its own'
     if any(plan.labels is not None for plan in plans):
         return 'the labels of each have a noise of their own'
+    epochs = [
+        {int(step.name) for step in (plan.run.workdir / plan.name / 'checkpoints').glob('*') if step.name.isdecimal()}
+        for plan in plans
+    ]
+    # From a common epoch, checkpoints of later ones would be deleted.
+    if any(epochs) and not set.intersection(*epochs):
+        return 'they have no checkpoint of the same epoch'
     shapes = lambda own: jax.tree.map(np.shape, (own.state.params, own.data.aux, own.data.teachers))
     for plan, own in zip(plans[1:], prepared[1:], strict=True):
         (mine, theirs) = (plan.run.config, first.run.config)
