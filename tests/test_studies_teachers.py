@@ -119,6 +119,7 @@ def test_the_command_line(monkeypatch, tmp_path):
         'seeds': 5,
         'rows': ['ca_mkd'],
         'processes': None,
+        'seeds_together': 1,
         'shard': (2, 4),
     }
 

@@ -44,7 +44,6 @@ class SeedsState(flax.struct.PyTreeNode):
 
     @property
     def params(self) -> Any:
-        """The parameters of all seeds, `[S, ...]`."""
         return self.stacked.params
 
     @property
