@@ -24,7 +24,7 @@ def train_seeds(
     workdirs: Sequence[str | Path],
     *,
     devices: Sequence[jax.Device] | None = None,
-    form: str = 'vmap',
+    form: str | None = None,
 ) -> None:
     """Trains the networks of configs that differ in their seed together, into the run directories.
 
@@ -35,12 +35,14 @@ def train_seeds(
       configs: of the runs.
       workdirs: their run directories.
       devices: those of this process when None.
-      form: of `cckd_jax.training.make_seeds_step`.
+      form: of `cckd_jax.training.make_seeds_step`; `map` on CPUs and `vmap` on accelerators when None.
 
     Raises:
       InputError: a value cannot be used, or training diverged for one of the seeds.
     """
     devices = list(devices or jax.local_devices())
+    # The fastest of the benchmark suite `seeds` on a CPU; no accelerator has run it.
+    form = form or ('map' if devices[0].platform == 'cpu' else 'vmap')
     folders = [expand(workdir) for workdir in workdirs]
     with contextlib.ExitStack() as stack:
         runs = []
