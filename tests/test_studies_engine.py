@@ -110,7 +110,8 @@ def test_dependencies_run_first_and_finished_runs_are_skipped(runs, tmp_path, ca
     assert again.ran == ['seed1/kd', 'seed2/base', 'seed2/kd', 'seed2/iad']
 
 
-def test_seeds_of_a_row_train_together(runs, tmp_path, capsys):
+@pytest.mark.parametrize('error', [InputError('it diverges'), RuntimeError('it diverges\nmore lines')])
+def test_seeds_of_a_row_train_together(runs, tmp_path, capsys, error):
     fake = runs()
     fake.together = []
 
@@ -118,7 +119,7 @@ def test_seeds_of_a_row_train_together(runs, tmp_path, capsys):
         assert [config.seed for config in configs] == [int(folder.parent.name[-1]) for folder in folders]
         fake.together.append([folder.relative_to(tmp_path / 'digits').as_posix() for folder in folders])
         if folders[0].name == 'iad':
-            raise InputError('it diverges')
+            raise error
 
     fake.train_seeds = train_seeds
     content = run(tmp_path, seeds=3, seeds_together=2, processes=None)

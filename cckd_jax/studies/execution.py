@@ -186,7 +186,8 @@ def _one_by_one(
 def _train_together(jobs: Sequence[Job], workdir: Path, devices: Sequence[jax.Device] | None) -> float:
     """Trains the networks of jobs in one program; returns the seconds for each of them.
 
-    After a failure the runs train what is missing one by one, and the one at fault says so.
+    After any failure, such as too little memory for all seeds, the runs train what is missing one by one, and the one
+    at fault says so.
     """
     started = time.monotonic()
     try:
@@ -195,8 +196,9 @@ def _train_together(jobs: Sequence[Job], workdir: Path, devices: Sequence[jax.De
                 job.prepare()
         folders = [workdir / job.name for job in jobs]
         experiment.train_seeds([job.config for job in jobs], folders, devices=devices)
-    except InputError as error:
-        log(f'{jobs[0].row}: {len(jobs)} seeds cannot train together ({error}); they train one by one')
+    except Exception as error:
+        reason = str(error).partition('\n')[0] or type(error).__name__
+        log(f'{jobs[0].row}: {len(jobs)} seeds cannot train together ({reason}); they train one by one')
     return (time.monotonic() - started) / len(jobs)
 
 
