@@ -74,11 +74,11 @@ def test_two_processes_take_the_steps_of_two_devices_and_end_when_process_0_is_k
     assert printed == ['', ENDED]
     measured = pickle.loads((tmp_path / 'output').read_bytes())
     for name, (state, metrics) in take_steps(devices=2).items():
-        (found, found_metrics) = measured[name]
-        assert_trees_close(found.params, state.params, rtol=1e-4, atol=1e-6)
-        assert_trees_close(found.batch_stats, state.batch_stats, rtol=1e-4, atol=1e-6)
-        assert_trees_equal(found.records, state.records)
-        assert_trees_close(found_metrics, metrics, rtol=1e-5)
+        (together_state, together_metrics) = measured[name]
+        assert_trees_close(together_state.params, state.params, rtol=1e-4, atol=1e-6)
+        assert_trees_close(together_state.batch_stats, state.batch_stats, rtol=1e-4, atol=1e-6)
+        assert_trees_equal(together_state.records, state.records)
+        assert_trees_close(together_metrics, metrics, rtol=1e-5)
         assert 0 < metrics[0]['kept'] < metrics[0]['presented']
 
 
@@ -163,8 +163,8 @@ def test_the_commands_of_the_page_train_as_two_devices_and_resume_after_a_kill(t
         override(load('digits_lenet:smoke'), SMALL), tmp_path / 'alone', devices=jax.devices()[:2]
     )
     for name in ('teacher', 'student'):
-        for found, row in zip(untimed(workdir / name), untimed(tmp_path / 'alone' / name), strict=True):
-            assert found == pytest.approx(row, rel=1e-4)
+        for row, expected_row in zip(untimed(workdir / name), untimed(tmp_path / 'alone' / name), strict=True):
+            assert row == pytest.approx(expected_row, rel=1e-4)
     results = json.loads((workdir / 'results.json').read_text())
     assert results['device'] == expected['device'] == '2 x cpu'
     for name in ('teacher', 'student'):
