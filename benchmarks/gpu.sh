@@ -92,7 +92,7 @@ commands() {  # STEP
       rest=${name#step_}
       benchmark "$name" step --networks="${rest%_bfloat16}" --methods=cckd_t --precision=bfloat16
       ;;
-    seeds_*) benchmark "$name" seeds --networks="${name#seeds_}" --methods=cckd_t ;;
+    seeds_*) benchmark "$name" seeds --networks="${name#seeds_}" ;;
     profile_*) benchmark "$name" profile --networks="${name#profile_}" ;;
     epoch) benchmark "$name" epoch --dataset=$dataset "${epochs[@]}" --peer=torch "${data[@]}" ;;
     memory) benchmark "$name" memory --networks="${networks// /,}" --dataset=$dataset "${data[@]}" ;;

@@ -184,13 +184,7 @@ def memory(options: Options, folder: Path) -> Result:
     numbers: dict[str, Any] = {}
     table = [['what', 'host MiB', 'device MiB', 'program MiB']]
     for network in options.networks:
-        work = {
-            'network': network,
-            'arrays': arrays.synthetic(folder, network),
-            'batch_size': options.batch_size,
-            'method': 'cckd_t',
-            'precision': options.precision,
-        }
+        work = _step_of(network, options, folder)
         with own_worker() as worker:
             program = worker.once('compiled', **work)
             worker.once('step', **work, steps=2)
@@ -303,13 +297,7 @@ def profile(options: Options, folder: Path) -> Result:
     numbers: dict[str, Any] = {}
     table = [['network', 'ms/step', 'busy', 'limit', 'its share']]
     for network in options.networks:
-        work = {
-            'network': network,
-            'arrays': arrays.synthetic(folder, network),
-            'batch_size': options.batch_size,
-            'method': 'cckd_t',
-            'precision': options.precision,
-        }
+        work = _step_of(network, options, folder)
         with own_worker() as worker:
             measured = worker.once('profile', **work, trace=str(folder / network))
         numbers[network] = measured
@@ -323,21 +311,14 @@ def profile(options: Options, folder: Path) -> Result:
 
 
 def seeds(options: Options, folder: Path) -> Result:
-    """Measures steps of several seeds in one program, against as many steps of one seed.
+    """Measures CCKD-T steps of several seeds in one program, against as many steps of one seed.
 
     The speed-up is how many times as fast all seeds train together as one after the other.
     """
     numbers: dict[str, Any] = {}
     table = [['network', 'seeds', 'form', 'ms/step', 'speed-up', 'compile s']]
     for network in options.networks:
-        work = {
-            'network': network,
-            'arrays': arrays.synthetic(folder, network),
-            'batch_size': options.batch_size,
-            'method': options.methods[0],
-            'precision': options.precision,
-            'steps': 20 if network.startswith('lenet') else 2,
-        }
+        work = _step_of(network, options, folder) | {'steps': 20 if network.startswith('lenet') else 2}
         for count in _SEEDS:
             with contextlib.ExitStack() as stack:
                 workers = {'alone': stack.enter_context(own_worker())}
@@ -400,6 +381,17 @@ def _check_devices(name: str, options: Options, info: Mapping[str, Any]) -> None
         raise InputError(f'the peer does not run on {info["device"]}; set JAX_PLATFORMS=cpu, or omit --peer')
     if options.peer and info['platform'] != 'cpu' and devices != 1:
         raise InputError(f'the peer runs on one GPU and JAX on {devices}; set CUDA_VISIBLE_DEVICES=0, or omit --peer')
+
+
+def _step_of(network: str, options: Options, folder: Path) -> dict[str, Any]:
+    """The arguments of a job that takes steps of CCKD-T on synthetic images."""
+    return {
+        'network': network,
+        'arrays': arrays.synthetic(folder, network),
+        'batch_size': options.batch_size,
+        'method': 'cckd_t',
+        'precision': options.precision,
+    }
 
 
 def _mebi(count: int | None) -> str:
