@@ -211,7 +211,9 @@ def export(workdir: Path, summary: Mapping[str, Any]) -> None:
             (images, labels) = (stored['images'], stored['labels'])
         # One image of each class, as far as there are.
         chosen = np.unique(labels, return_index=True)[1][:_GRID]
-        axes.imshow(style.displayed(np.concatenate(images[chosen] / 255, axis=1)), cmap='gray', vmin=0, vmax=1)
+        # White gaps and places without an image, so that all strips are equally long.
+        spaced = np.pad(images[chosen] / 255, ((0, _GRID - len(chosen)), (0, 0), (0, 2), (0, 0)), constant_values=1)
+        axes.imshow(style.displayed(np.concatenate(spaced, axis=1)), cmap='gray', vmin=0, vmax=1)
         axes.set_title(f'{dataset}: {level}', fontsize=7, loc='left')
     path = workdir / 'samples.png'
     style.save(drawing, path)
