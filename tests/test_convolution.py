@@ -29,7 +29,8 @@ def test_a_program_exported_on_a_cpu_convolves_as_its_platform_does(platform, co
 
 
 @pytest.mark.parametrize(
-    ('size', 'padding', 'shape'), [(5, 2, (11, 10, 1)), (5, 0, (9, 12, 3)), (3, 1, (7, 7, 6)), (5, 2, (8, 8, 7))]
+    ('size', 'padding', 'shape'),
+    [(5, 2, (11, 10, 1)), (3, 1, (6, 12, 1)), (5, 0, (9, 12, 3)), (3, 1, (7, 7, 6)), (5, 2, (8, 8, 7))],
 )
 def test_a_convolution_with_its_pool_is_one_followed_by_the_other(size, padding, shape):
     layer = convolution.conv_max_pool(4, size, padding=padding)

@@ -27,6 +27,7 @@ from cckd_jax.models.pooling import MaxPool, first_maximum
 _FEW_CHANNELS = 3
 _FEW_FOR_GRADIENT = 6
 _TILES = (4, 5, 6, 7)
+_POOLED_TILES = (4, 2, 1)
 _POOL = MaxPool(2, 2)
 
 
@@ -132,26 +133,33 @@ def _few_channels_pooled(images: chex.Array, kernel: chex.Array, padding, rest) 
 
 
 def _pooled(images: chex.Array, kernel: chex.Array, padding) -> chex.Array:
-    """Computes a convolution and a 2x2 max pool as one matrix product.
+    """Computes a convolution and a 2x2 max pool as one matrix product over tiles of a few pooled columns.
 
-    The four pixels that a pool compares depend on one patch, which is larger than the kernel by a row and a column. A
-    matrix with four shifted copies of the kernel gives all four, next to each other.
+    The pixels that the pools of a tile compare depend on one patch, and the columns of a matrix are shifted copies of
+    the kernel. The product contains the four corners of all pools one after the other, so that their maximum runs over
+    contiguous values.
     """
     ((top, bottom), (left, right)) = padding
     (size, _, channels, features) = kernel.shape
     (batch, height, width, _) = images.shape
     rows = (height + top + bottom - size + 1) // 2
     columns = (width + left + right - size + 1) // 2
-    matrix = jnp.stack(
-        [jnp.pad(kernel, ((y, 1 - y), (x, 1 - x), (0, 0), (0, 0))) for y in (0, 1) for x in (0, 1)], axis=3
-    ).reshape(-1, 4 * features)
+    tile = next(tile for tile in _POOLED_TILES if columns % tile == 0)
+    tiles = columns // tile
+    covered = 2 * tile + size - 1
+    below = np.zeros((2, size + 1, size), kernel.dtype)
+    beside = np.zeros((2, tile, covered, size), kernel.dtype)
+    for offset in range(size):
+        for corner in (0, 1):
+            below[corner, corner + offset, offset] = 1
+            beside[corner, np.arange(tile), 2 * np.arange(tile) + corner + offset, offset] = 1
+    matrix = jnp.einsum('yri,xtcj,ijkf->rckyxtf', below, beside, kernel).reshape(-1, 4 * tile * features)
     lines = jnp.pad(images, ((0, 0), (top, bottom), (left, right), (0, 0)))
     lines = lines.reshape(batch, height + top + bottom, -1)
-    covered = (size + 1) * channels
-    starts = 2 * channels * np.arange(columns)
-    patches = jnp.stack([lines[:, :, start : start + covered] for start in starts], axis=2)
+    starts = np.arange(tiles) * 2 * tile * channels
+    patches = jnp.stack([lines[:, :, start : start + covered * channels] for start in starts], axis=2)
     patches = jnp.concatenate([patches[:, row : row + 2 * rows - 1 : 2] for row in range(size + 1)], axis=-1)
-    corners = (patches.reshape(batch * rows * columns, -1) @ matrix).reshape(-1, 4, features)
+    corners = (patches.reshape(batch * rows * tiles, -1) @ matrix).reshape(-1, 4, tile * features)
     upper, lower = (first_maximum(corners[:, row], corners[:, row + 1]) for row in (0, 2))
     return first_maximum(upper, lower).reshape(batch, rows, columns, features)
 
