@@ -79,3 +79,20 @@ def test_temporary_files_of_a_killed_process_are_removed(tmp_path):
     with lock_workdir(tmp_path, digits_config()):
         pass
     assert {path.name for path in tmp_path.rglob('*') if path.is_file()} == {'.lock', 'kept.tmp'}
+
+
+def test_a_new_directory_in_which_nothing_was_written_is_removed(tmp_path):
+    workdir = tmp_path / 'run'
+    with pytest.raises(InputError, match='no such data'), lock_workdir(workdir, digits_config()):
+        raise InputError('no such data')
+    assert not workdir.exists()
+
+    with lock_workdir(workdir, digits_config()):
+        (workdir / 'config.json').write_text('{}')
+    assert (workdir / 'config.json').exists()
+
+
+def test_an_empty_directory_of_the_user_stays(tmp_path):
+    with lock_workdir(tmp_path, digits_config()):
+        pass
+    assert tmp_path.exists()

@@ -28,7 +28,7 @@ _FILES_OF_NETWORK = ('metrics.jsonl',)
 def lock_workdir(
     workdir: Path, config: ConfigDict, *, may_differ: Sequence[str] = ('dataset.data_dir',)
 ) -> Iterator[frozenset[str]]:
-    """Creates the run directory and locks it while the block runs.
+    """Creates the run directory and locks it while the block runs; removes a new one in which the block wrote nothing.
 
     Args:
       workdir: the run directory.
@@ -43,6 +43,7 @@ def lock_workdir(
       InputError: the directory is not writable, is locked by another process, holds a run with another configuration,
         or contains a file where the run needs a folder, or the reverse.
     """
+    created = not workdir.exists()
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=workdir):
@@ -67,7 +68,12 @@ def lock_workdir(
                     'give another --workdir, or the config of that run'
                 )
         _remove_temporaries(workdir)
-        yield frozenset(changed)
+        try:
+            yield frozenset(changed)
+        finally:
+            if created and [entry.name for entry in workdir.iterdir()] == ['.lock']:
+                (workdir / '.lock').unlink()
+                workdir.rmdir()
 
 
 def _check_entries(workdir: Path) -> None:
