@@ -12,13 +12,17 @@ import numpy as np
 
 from endurance_parts import runs
 
+# Of the range of moments, with every kill of a run.
+_GROWTH = 1.03
+
 
 def trials(
     folder: Path, earlier: Sequence[Mapping[str, Any]], *, kinds: Sequence[str], kills: int, seed: int
 ) -> Iterator[dict[str, Any]]:
     """Makes runs of some kinds, each killed at random moments and started again until it ends.
 
-    A moment is uniform over the CPU time of an undisturbed run, so that other load on the machine does not move it. The
+    A moment is uniform over the CPU time of an undisturbed run, so that other load on the machine hardly moves it. The
+    range grows with every kill, so that a run ends even if the same work takes longer than it took undisturbed. The
     first run of a kind begins with an empty cache, later ones with compiled programs alone.
 
     Args:
@@ -51,7 +55,8 @@ def _of_kind(folder: Path, kind: str, index: int, seed: int) -> Iterator[dict[st
             shutil.rmtree(cache / 'cckd_jax' / name, ignore_errors=True)
         random = np.random.default_rng([seed, list(runs.KINDS).index(kind), index])
         kills: Counter[str] = Counter()
-        while not _finished(runs.command(kind, workdir), cache, workdir.with_suffix('.log'), seconds * random.random()):
+        command, log = runs.command(kind, workdir), workdir.with_suffix('.log')
+        while not _finished(command, cache, log, seconds * _GROWTH ** kills.total() * random.random()):
             kills[stage(workdir)] += 1
         unequal = runs.differences(expected, runs.contents(workdir))
         unequal += [f'cache: {name}' for name in runs.differences(expected_cache, runs.cached_arrays(cache))]
