@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+
+from cckd_jax import provenance
 
 ROOT = Path(__file__).parents[2]
 # By kind: the config, and settings that let a run pass through every stage within seconds.
@@ -95,16 +99,18 @@ def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
 def undisturbed(kind: str, folder: Path) -> tuple[Path, float]:
     """Makes a run that nothing disturbs, twice, and returns the second's directory and seconds of CPU time.
 
-    The first fills the cache of compiled programs in `<folder>/cache`. The result is kept in the folder.
+    The first fills the cache of compiled programs in `<folder>/cache`. The result is kept in the folder, for the same
+    commit: other code may compute the same in another order.
     """
-    facts = folder / 'undisturbed.json'
-    if not facts.exists():
+    facts, commit = folder / 'undisturbed.json', provenance.commit()
+    if not facts.exists() or json.loads(facts.read_text())['commit'] != commit:
         for name in ('first', 'undisturbed'):
+            shutil.rmtree(folder / name, ignore_errors=True)
             seconds = finish(command(kind, folder / name), folder / 'cache', folder / f'{name}.log')
         unequal = differences(contents(folder / 'first'), contents(folder / 'undisturbed'))
         if unequal:
             raise RuntimeError(f'two undisturbed runs of the kind {kind} differ in {unequal}')
-        facts.write_text(json.dumps({'cpu_seconds': seconds}))
+        facts.write_text(json.dumps({'cpu_seconds': seconds, 'commit': commit}))
     return folder / 'undisturbed', json.loads(facts.read_text())['cpu_seconds']
 
 
@@ -119,10 +125,12 @@ def differences(first: Mapping[str, str], second: Mapping[str, str]) -> list[str
 
 
 def cached_arrays(cache: Path) -> dict[str, str]:
-    """A digest of each decoded split in a cache, by its split."""
-    paths = (cache / 'cckd_jax' / 'decoded').glob('*.npz')
-    # The rest of a name is a key of the times of the files that were decoded.
-    return {path.name.rpartition('-')[0]: _digest(_arrays(path)) for path in paths}
+    """Digests of the decoded arrays in a cache, by what they are."""
+    digests: dict[str, set[str]] = defaultdict(set)
+    for path in (cache / 'cckd_jax' / 'decoded').glob('*.npz'):
+        # The rest of a name is a key of the times of the files that were decoded.
+        digests[path.name.rpartition('-')[0]].add(_digest(_arrays(path)))
+    return {name: ' '.join(sorted(values)) for name, values in digests.items()}
 
 
 def temporaries(*folders: Path) -> list[str]:
