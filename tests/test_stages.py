@@ -55,9 +55,9 @@ def test_the_work_of_a_stage_counts_the_operations_of_its_network(digits):
     run = Run(config, None, digits, jax.devices()[:1])
     plan = stages.plan(run, check(config), [None], trains_baseline=True)
     (teacher, _, student, separate, *_) = plan.stages
-    # Two operations for each multiplication of LeNet-5's layers, and a few for the rest. On a CPU, a patch of 6x6
-    # pixels gives the four pixels of the first pool.
-    multiplications = 14 * 14 * 24 * 36 + 10 * 10 * 16 * 150 + 400 * 120 + 120 * 84 + 84 * 10
+    # Two operations for each multiplication of LeNet-5's layers, and a few for the rest. On a CPU, a patch of 6x8
+    # pixels gives the eight pixels of two pools in the first layer.
+    multiplications = 14 * 7 * 48 * 48 + 10 * 10 * 16 * 150 + 400 * 120 + 120 * 84 + 84 * 10
     assert teacher.images == 200 * 1437
     assert teacher.cost == pytest.approx(2 * multiplications, rel=0.05)
     assert student.cost == separate.cost < 0.6 * teacher.cost
