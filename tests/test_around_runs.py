@@ -14,7 +14,7 @@ from cckd_jax.errors import InputError
 from cckd_jax.evaluators.calibration import CALIBRATION
 from cckd_jax.evaluators.faithfulness import FAITHFULNESS, summarize
 from cckd_jax.evaluators.robustness import ROBUSTNESS
-from cckd_jax.experiment import networks
+from cckd_jax.experiment import network_training, networks
 from cckd_jax.experiment.teachers import resolve_method
 from cckd_jax.training import load_network
 
@@ -222,8 +222,8 @@ def test_a_robust_teacher_resumes_bit_for_bit_in_its_ramp(tmp_path, one_device, 
         folder.mkdir(exist_ok=True)
         this = networks.Run(config, folder, digits, one_device)
         method = resolve_method(config.teacher)
-        return networks.train_network(
-            networks.Plan(this, 'teacher', config.teacher, method, method_name='ibp')
+        return network_training.train_network(
+            network_training.Plan(this, 'teacher', config.teacher, method, method_name='ibp')
         ).network.variables
 
     trained(tmp_path / 'cut', 2)

@@ -12,7 +12,16 @@ from ml_collections import ConfigDict
 from cckd_jax import config as settings, config_check, data, evaluators, models, processes, provenance, training
 from cckd_jax.console import log
 from cckd_jax.evaluators import FinishedRun, Results, Significance, Teachers, TrainedNetwork
-from cckd_jax.experiment import networks, preflight, significance, stages, students, teachers, transfer
+from cckd_jax.experiment import (
+    network_training,
+    networks,
+    preflight,
+    significance,
+    stages,
+    students,
+    teachers,
+    transfer,
+)
 from cckd_jax.experiment.networks import Run
 from cckd_jax.experiment.resolve import baseline_method, resolve_method
 from cckd_jax.experiment.results import measure, read, summary, write_report
@@ -242,13 +251,15 @@ def train_baseline(run: Run, pretrained: Pretrained, student: TrainedNetwork | N
         return student
     if not config.separate.enabled:
         return None
-    return networks.train_network(plan_baseline(run))
+    return network_training.train_network(plan_baseline(run))
 
 
-def plan_baseline(run: Run) -> networks.Plan:
+def plan_baseline(run: Run) -> network_training.Plan:
     """How a run trains the (first) student without a teacher."""
     seed = networks.seeds(run.config, run.students)[0]
-    return networks.Plan(run, 'separate', run.students[0], baseline_method(run.config), seed=seed, is_student=True)
+    return network_training.Plan(
+        run, 'separate', run.students[0], baseline_method(run.config), seed=seed, is_student=True
+    )
 
 
 def trains_baseline(run: Run, pretrained: Pretrained) -> bool:

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 
 from cckd_jax import training
 from cckd_jax.console import log
-from cckd_jax.experiment import networks, students, teachers
-from cckd_jax.experiment.networks import Plan, Prepared
+from cckd_jax.experiment import network_training, networks, students, teachers
+from cckd_jax.experiment.network_training import Plan, Prepared
 from cckd_jax.experiment.run import Pretrained, begin, check, plan_baseline, trains_baseline
 from cckd_jax.experiment.workdir import lock_workdir
 from cckd_jax.methods import Method
@@ -74,7 +74,7 @@ def _train_networks(runs: Sequence[tuple[networks.Run, Pretrained]], method: Met
 def _train_together(plans: Sequence[Plan], form: str) -> None:
     """Trains one network of each run to its last epoch, where its own run will find it."""
     first = plans[0]
-    prepared = [networks.prepare(plan) for plan in plans]
+    prepared = [network_training.prepare(plan) for plan in plans]
     reason = _obstacle(plans, prepared)
     if reason is not None:
         log(f'{first.name}: the seeds train one after the other, because {reason}')
@@ -86,7 +86,7 @@ def _train_together(plans: Sequence[Plan], form: str) -> None:
         common.teachers,
         common.optimizer,
         devices=first.run.devices,
-        augment=networks.create_augmentation(first.run),
+        augment=network_training.create_augmentation(first.run),
         scan=common.schedule.steps_per_call > 1,
         form=form,
     )
@@ -94,7 +94,7 @@ def _train_together(plans: Sequence[Plan], form: str) -> None:
     folders = [plan.run.workdir / plan.name for plan in plans]
     checkpoints: training.PeerCheckpoints[training.SeedsState]
     checkpoints = training.PeerCheckpoints(folders, [own.facts for own in prepared])
-    networks.train_to_end(
+    network_training.train_to_end(
         first.run,
         f'{first.name} of {len(plans)} seeds',
         step,
@@ -105,7 +105,7 @@ def _train_together(plans: Sequence[Plan], form: str) -> None:
         writers=[
             students.OwnRows(index, writer)
             for index, plan in enumerate(plans)
-            for writer in networks.create_writers(plan.run, plan.name)
+            for writer in network_training.create_writers(plan.run, plan.name)
         ],
         measures=lambda state: {},
         totals=lambda: training.PeerTotals(len(plans)),

@@ -12,8 +12,9 @@ from ml_collections import ConfigDict
 from cckd_jax import models, training
 from cckd_jax.errors import InputError
 from cckd_jax.evaluators import TrainedNetwork
-from cckd_jax.experiment import networks
-from cckd_jax.experiment.networks import Run, Writer
+from cckd_jax.experiment import network_training, networks
+from cckd_jax.experiment.network_training import Writer
+from cckd_jax.experiment.networks import Run
 from cckd_jax.methods import Method
 from cckd_jax.models import Network
 from cckd_jax.paths import network_names
@@ -67,7 +68,7 @@ def check_memory(run: Run, method: Method) -> None:
     for student_config in run.students:
         module = networks.create_model(run.config, student_config, run.dataset.num_classes)
         variables = jax.eval_shape(lambda images, module=module: models.init(module, jax.random.key(0), images), images)
-        optimizer = networks.create_optimizer(run, method.learning_rate, steps=1)
+        optimizer = network_training.create_optimizer(run, method.learning_rate, steps=1)
         # Weights twice: an update makes new ones before the old ones are freed, beside the gradients.
         trees = [variables, variables, variables['params'], jax.eval_shape(optimizer.init, variables['params'])]
         needed += sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(trees))
@@ -82,10 +83,10 @@ def check_memory(run: Run, method: Method) -> None:
 
 def plan(
     run: Run, method: Method, *, method_name: str, aux: Mapping[str, Any], live_teachers: Sequence[Network]
-) -> networks.Plan:
+) -> network_training.Plan:
     """How a run trains its only student; arguments as for `train`."""
     (student_config, seed) = (run.students[0], networks.seeds(run.config, run.students)[0])
-    return networks.Plan(
+    return network_training.Plan(
         run,
         'student',
         student_config,
@@ -112,7 +113,7 @@ def train(
     """
     if len(run.students) == 1:
         alone = plan(run, method, method_name=method_name, aux=aux, live_teachers=live_teachers)
-        return (networks.train_network(alone),)
+        return (network_training.train_network(alone),)
     seeds = networks.seeds(run.config, run.students)
     return _train_together(run, method, seeds, method_name=method_name, aux=aux, live_teachers=live_teachers)
 
@@ -138,12 +139,12 @@ def _train_together(
         networks.create_model(config, student_config, run.dataset.num_classes) for student_config in run.students
     ]
     teachers = tuple(teacher.module for teacher in live_teachers)
-    schedule = networks.create_schedule(run, epochs, config.seed, method, split, aux)
+    schedule = network_training.create_schedule(run, epochs, config.seed, method, split, aux)
     optimizers = [
-        networks.create_optimizer(run, student_config.learning_rate or method.learning_rate, schedule.steps)
+        network_training.create_optimizer(run, student_config.learning_rate or method.learning_rate, schedule.steps)
         for student_config in run.students
     ]
-    keys = [networks.network_key(seed, is_student=True) for seed in seeds]
+    keys = [network_training.network_key(seed, is_student=True) for seed in seeds]
     state = training.PeerState(
         tuple(
             training.initial_state(method, module, teachers, optimizer, split, key)
@@ -156,12 +157,12 @@ def _train_together(
         teachers,
         optimizers,
         devices=run.devices,
-        augment=networks.create_augmentation(run),
+        augment=network_training.create_augmentation(run),
         own_augmentation=config.augmentation.per_student,
         scan=schedule.steps_per_call > 1,
     )
     train_data = training.train_data(split, aux, jnp.stack(keys), tuple(teacher.variables for teacher in live_teachers))
-    (state, rows) = networks.train_to_end(
+    (state, rows) = network_training.train_to_end(
         run,
         stage_name(count),
         step,
@@ -170,7 +171,9 @@ def _train_together(
         schedule,
         checkpoints=training.shared_checkpoints(lambda: training.PeerCheckpoints(folders, facts)),
         writers=[
-            OwnRows(index, writer) for index, name in enumerate(names) for writer in networks.create_writers(run, name)
+            OwnRows(index, writer)
+            for index, name in enumerate(names)
+            for writer in network_training.create_writers(run, name)
         ],
         measures=_validation(run, modules),
         totals=lambda: training.PeerTotals(count),
@@ -209,7 +212,7 @@ class OwnRows:
 def _validation(run: Run, modules: Sequence[Any]) -> Any:
     if not len(run.dataset.validation):
         return lambda state: {}
-    measures = [networks.validation_accuracy(run, module) for module in modules]
+    measures = [network_training.validation_accuracy(run, module) for module in modules]
     return lambda state: {
         'validation_accuracy': [measure(peer.student) for measure, peer in zip(measures, state.peers, strict=True)]
     }

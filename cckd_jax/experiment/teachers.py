@@ -16,7 +16,7 @@ from cckd_jax import config as settings, data, evaluation, models, processes
 from cckd_jax.console import log
 from cckd_jax.errors import InputError, lookup
 from cckd_jax.evaluators import Teachers, TrainedNetwork
-from cckd_jax.experiment import networks
+from cckd_jax.experiment import network_training, networks
 from cckd_jax.experiment.networks import Run, seeds
 from cckd_jax.methods import METHODS, ROBUST_TRAINING, SELF_REGULATED, SPARSE, Method
 from cckd_jax.models import Network
@@ -141,14 +141,14 @@ def load_pretrained(run: Run) -> list[Loaded]:
     return loaded
 
 
-def plan(run: Run, index: int) -> networks.Plan:
+def plan(run: Run, index: int) -> network_training.Plan:
     """How a run trains the teacher of an index."""
     teacher_config = run.teachers[index]
     seed = seeds(run.config, run.teachers)[index]
     labels = None
     if teacher_config.label_noise:
         labels = data.shuffled_labels(run.dataset.train.labels, teacher_config.label_noise, seed=seed)
-    return networks.Plan(
+    return network_training.Plan(
         run,
         network_names('teacher', len(run.teachers))[index],
         teacher_config,
@@ -171,7 +171,7 @@ def train_teachers(run: Run, pretrained: Sequence[Loaded]) -> Teachers:
     teachers: list[TrainedNetwork | TeacherOutputs] = []
     for index, loaded in enumerate(pretrained):
         if loaded is None:
-            loaded = networks.train_network(plan(run, index))
+            loaded = network_training.train_network(plan(run, index))
         teachers.append(loaded)
     trained = tuple(teacher if isinstance(teacher, TrainedNetwork) else None for teacher in teachers)
     depends_on = [teacher.network.variables if isinstance(teacher, TrainedNetwork) else teacher for teacher in teachers]
