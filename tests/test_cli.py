@@ -258,6 +258,14 @@ def test_exhausted_memory_or_disk_is_one_line(error, message, capsys):
     assert 'the same command resumes' in line
 
 
+def test_a_write_that_fails_after_the_command_prints_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'excepthook', sys.__excepthook__)
+    cli.one_line_errors(lambda: None)
+    for error in (RuntimeError('Event loop is closed'), RuntimeError('a mistake')):
+        sys.excepthook(type(error), error, None)
+    assert capsys.readouterr().err == 'RuntimeError: a mistake\n'
+
+
 def test_a_programming_error_is_raised():
     with pytest.raises(RuntimeError, match='a mistake'):
         cli.one_line_errors(lambda: (_ for _ in ()).throw(RuntimeError('a mistake')))

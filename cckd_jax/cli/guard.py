@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
 
 from ml_collections import ConfigDict
 
@@ -165,7 +166,14 @@ def _quiet_native_callbacks() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.excepthook = previous
+        # Pending writes can end after the command.
+        sys.excepthook = _report if previous is sys.__excepthook__ else previous
+
+
+def _report(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Reports an exception as Python does, unless it is that of a pending write of TensorStore."""
+    if str(error) != 'Event loop is closed':
+        sys.__excepthook__(kind, error, traceback)
 
 
 def _append_current_folder() -> None:
