@@ -5,7 +5,7 @@ PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check --constrain
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 STAMP := $(VENV)/python$(VERSION)
 
-.PHONY: demo test docs golden readme clean
+.PHONY: demo test docs golden readme pages clean
 
 # Distil on the embedded digits: no data to fetch, a minute on two cores.
 demo: $(STAMP)-run
@@ -29,6 +29,10 @@ golden: $(STAMP)-test
 # The tables of the documentation that the code determines.
 readme: $(STAMP)-test
 	$(VENV)/bin/python tests/tables.py
+
+# Every command of the documentation at small size, with the data that TFDS prepared in DATA.
+pages: $(STAMP)-test
+	$(VENV)/bin/python tests/run_pages.py --data_dir=$(DATA)
 
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
