@@ -1,5 +1,6 @@
 """Damaged cache entries: the next run computes them again with a message, and ends with the same numbers."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -64,7 +65,7 @@ def _trial(folder: Path, kind: str, name: str, damage: str, seed: int, expected:
         shutil.rmtree(workdir, ignore_errors=True)
         log.unlink(missing_ok=True)
         runs.finish(runs.command(kind, workdir), cache, log)
-        lines = [line for line in log.read_text().splitlines() if 'damaged' in line or 'Error' in line]
+        lines = [line for line in log.read_text().splitlines() if re.search('damaged|cannot be read|Error', line)]
         messages.append(lines)
         failures += [f'{attempt}: {entry}' for entry in runs.differences(expected, runs.contents(workdir))]
         if 'Traceback' in log.read_text():
