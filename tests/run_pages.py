@@ -1,7 +1,7 @@
 """Runs every command of the documentation at small size: python tests/run_pages.py --data_dir=DIR [PAGE ...].
 
-The suite parses all of them and runs some; all together take half an hour on two cores. Commands of a page run in its order in one
-folder, because a later one may read what an earlier one wrote.
+The suite parses all of them and runs some; all together take half an hour on two cores. Commands of a page run in its
+order in one folder, because a later one may read what an earlier one wrote.
 """
 
 import argparse
@@ -36,7 +36,10 @@ _SMALL['main'] = _SMALL['distil']
 _STEPS = '--steps=zskd:5,metadata:5,kegnet:10,dafl:10,fskd:10'
 _SMALL_ON_PAGE = {
     ('data_free.md', 'main'): ['--config.transfer.scale=0.01', '--config.batch_size=16'],
-    ('data_free.md', 'study'): ['--config.transfer.images=128', '--methods=teacher_only', _STEPS],
+    ('data_free.md', 'study'): [
+        *('--config.transfer.images=128', '--config.batch_size=16', '--config.teacher.epochs=4'),
+        *('--methods=teacher_only', _STEPS),
+    ],
     ('faithful.md', 'study'): ['--methods=cckd_t', '--teachers=ibp'],
     ('significance.md', 'study'): ['--methods=significance'],
     ('teachers.md', 'study'): ['--methods=ca_mkd'],
