@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jax
@@ -259,11 +260,17 @@ def test_exhausted_memory_or_disk_is_one_line(error, message, capsys):
 
 
 def test_a_write_that_fails_after_the_command_prints_nothing(monkeypatch, capsys):
-    monkeypatch.setattr(sys, 'excepthook', sys.__excepthook__)
+    monkeypatch.setattr(sys, 'unraisablehook', sys.__unraisablehook__)
     cli.one_line_errors(lambda: None)
-    for error in (RuntimeError('Event loop is closed'), RuntimeError('a mistake')):
-        sys.excepthook(type(error), error, None)
-    assert capsys.readouterr().err == 'RuntimeError: a mistake\n'
+    for message in ('Event loop is closed', 'a mistake'):
+        error = RuntimeError(message)
+        unraisable = types.SimpleNamespace(
+            exc_type=RuntimeError, exc_value=error, exc_traceback=None, err_msg=None, object=None
+        )
+        if message == 'a mistake':
+            monkeypatch.setattr(sys, '__unraisablehook__', lambda reported: print(reported.exc_value, file=sys.stderr))
+        sys.unraisablehook(unraisable)
+    assert capsys.readouterr().err == 'a mistake\n'
 
 
 def test_a_programming_error_is_raised():

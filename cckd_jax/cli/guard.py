@@ -4,7 +4,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
 
 from ml_collections import ConfigDict
 
@@ -159,21 +158,23 @@ def _fail(reason: object, status: int) -> int:
 def _quiet_native_callbacks() -> Iterator[None]:
     """Drops the traceback that TensorStore prints for every pending write after a failed one.
 
-    Callbacks from C++ report to `sys.excepthook`. An exception of the command itself leaves the block before that.
+    Callbacks from C++ report to the hooks of `sys`. An exception of the command itself leaves the block before that.
     """
-    previous = sys.excepthook
-    sys.excepthook = lambda *error: None
+    (previous, unraisable) = (sys.excepthook, sys.unraisablehook)
+    (sys.excepthook, sys.unraisablehook) = (lambda *error: None, _report_unraisable)
     try:
         yield
     finally:
+        sys.excepthook = previous
         # Pending writes can end after the command.
-        sys.excepthook = _report if previous is sys.__excepthook__ else previous
+        if unraisable is not sys.__unraisablehook__:
+            sys.unraisablehook = unraisable
 
 
-def _report(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+def _report_unraisable(unraisable: 'sys.UnraisableHookArgs') -> None:
     """Reports an exception as Python does, unless it is that of a pending write of TensorStore."""
-    if str(error) != 'Event loop is closed':
-        sys.__excepthook__(kind, error, traceback)
+    if str(unraisable.exc_value) != 'Event loop is closed':
+        sys.__unraisablehook__(unraisable)
 
 
 def _append_current_folder() -> None:
