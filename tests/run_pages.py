@@ -1,7 +1,7 @@
 """Runs every command of the documentation at small size: python tests/run_pages.py --data_dir=DIR [PAGE ...].
 
-The suite parses all of them and runs some; all together take half an hour on two cores. Commands of a page run in its
-order in one folder, because a later one may read what an earlier one wrote.
+The suite parses all of them and runs some. Commands of a page run in its order in one folder, because a later one may
+read what an earlier one wrote.
 """
 
 import argparse
@@ -90,6 +90,11 @@ def main() -> int:
     parser.add_argument('--data_dir', required=True, help='where TFDS prepared MNIST, Fashion-MNIST and CIFAR-10')
     parser.add_argument('pages', nargs='*', help='names such as peers.md; all if there are none')
     options = parser.parse_args()
+    unknown = {*options.pages}.difference(page.name for page in PAGES)
+    if unknown:
+        parser.error(f'there is no page {min(unknown)}; pages: {", ".join(page.name for page in PAGES)}')
+    if not options.data_dir or not Path(options.data_dir).is_dir():
+        parser.error(f'--data_dir={options.data_dir} is not a folder; name one in which TFDS prepared data sets')
     failed = 0
     for page in PAGES:
         if options.pages and page.name not in options.pages:
