@@ -72,8 +72,10 @@ def lock_workdir(
             yield frozenset(changed)
         finally:
             if created and [entry.name for entry in workdir.iterdir()] == ['.lock']:
-                (workdir / '.lock').unlink()
-                workdir.rmdir()
+                # Another process may use the directory by now.
+                with contextlib.suppress(OSError):
+                    (workdir / '.lock').unlink()
+                    workdir.rmdir()
 
 
 def _check_entries(workdir: Path) -> None:
